@@ -1,0 +1,54 @@
+// Communicator: one group of ranks that exchange tensors. It never returns an error: a lost peer or
+// an expired deadline ends the job with one line naming rank, host and call.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/tensor.h"
+
+namespace trireme {
+
+// How the ranks' partial sums become one: see kernels/sum_tree.h.
+struct GroupSum {
+  std::vector<int> n_parts;     // per rank: parts that it contributes
+  std::vector<uint8_t> merges;  // over all parts in rank order: how to finish the tree
+};
+
+// Payload bytes that this rank sent to other ranks, by verb.
+struct Traffic {
+  int64_t reduce_bytes = 0;          // AllReduce and ReduceScatter, parts and results
+  int64_t gather_bytes = 0;          // AllGather
+  int64_t point_to_point_bytes = 0;  // Send
+};
+
+class Communicator {
+ public:
+  virtual ~Communicator() = default;
+  virtual int rank() const = 0;
+  virtual int size() const = 0;
+
+  // Where the next AllReduce's or ReduceScatter's parts are best written: [n_parts,T,H] float32.
+  // Valid until that call returns; parts elsewhere are copied.
+  virtual Tensor Parts(int64_t n_parts, int64_t T, int64_t H) = 0;
+
+  // y = all ranks' parts added by `sum`, + bias [H] unless null; the same bits on every rank.
+  //   parts: [n_parts[rank],T,H] float32   y: [T,H]
+  virtual void AllReduce(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) = 0;
+
+  // Row block `rank` of the same.   y: [T/size,H]; T divides by size
+  virtual void ReduceScatter(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) = 0;
+
+  // y = the ranks' x, one after the other.   x: [T/size,H]   y: [T,H]
+  virtual void AllGather(Tensor y, Tensor x) = 0;
+
+  // Point to point inside the group. Send may return before Recv is called; messages between two
+  // ranks keep their order. Shapes and types agree on both sides.
+  virtual void Send(Tensor x, int to) = 0;
+  virtual void Recv(Tensor x, int from) = 0;
+
+  virtual const Traffic& traffic() const = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,24 @@
+// The CPU backend: Highway kernels on a pinned thread pool; one object per rank.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/ops.h"
+
+namespace trireme {
+
+struct CpuOptions {
+  int n_threads = 1;
+  std::vector<int> cpus;  // one per thread to pin to; empty: not pinned
+  bool avx512 = true;     // false: AVX2 even where AVX-512 is there (the bits are the same)
+};
+
+// FAILED_PRECONDITION where the machine has no AVX2 with FMA.
+absl::StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const CpuOptions& options);
+
+// The instruction set that MakeCpuOps chooses: "AVX-512" or "AVX2".
+std::string CpuTargetName(bool avx512);
+
+}  // namespace trireme
