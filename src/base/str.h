@@ -1,4 +1,4 @@
-// Strings: StrCat over anything that streams, Join, Split. (Debian's absl::string_view is not
+// Strings: StrCat over anything that streams, Join, SplitString. (Debian's absl::string_view is not
 // std::string_view, so absl's own do not take ours.)
 #pragma once
 
@@ -29,7 +29,7 @@ std::string Join(const Range& range, std::string_view separator) {
   return out.str();
 }
 
-inline std::vector<std::string> Split(std::string_view text, char separator) {
+inline std::vector<std::string> SplitString(std::string_view text, char separator) {
   std::vector<std::string> parts;
   size_t begin = 0;
   for (size_t end; (end = text.find(separator, begin)) != std::string_view::npos; begin = end + 1) {

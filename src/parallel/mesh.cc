@@ -1,0 +1,41 @@
+#include "parallel/mesh.h"
+
+namespace trireme {
+
+Mesh::Mesh(World& world, Ops& ops, const Split& split) : split_(split), ops_(&ops) {
+  tp_group_ = world.Group(split.tp_group(), ops);
+  pp_group_ = world.Group(split.pp_group(), ops);
+}
+
+void Mesh::BeginStep(bool sequence_parallel, DType activations, Arena* arena) {
+  sequence_parallel_ = sequence_parallel && split_.tp() > 1;
+  activations_ = activations;
+  arena_ = arena;
+}
+
+Range Mesh::ResidualRows(int64_t n_tokens) const {
+  if (!sequence_parallel_) return {0, n_tokens};
+  const int64_t rows = n_tokens / split_.tp();
+  return {split_.tp_rank() * rows, (split_.tp_rank() + 1) * rows};
+}
+
+Tensor Mesh::Enter(Tensor x) {
+  if (!sequence_parallel_) return x;
+  Tensor y = arena_->New(activations_, {x.dim(0) * split_.tp(), x.dim(1)});
+  tp_group_->AllGather(y, x);
+  return y;
+}
+
+Tensor Mesh::Leave(const Partial& partial) {
+  if (split_.tp() == 1) return partial.parts;
+  const int64_t n_tokens = partial.parts.dim(1), hidden = partial.parts.dim(2);
+  Tensor y = arena_->New(activations_, {n_tokens / sp(), hidden});
+  if (sequence_parallel_) {
+    tp_group_->ReduceScatter(y, partial.parts, *partial.sum, partial.bias);
+  } else {
+    tp_group_->AllReduce(y, partial.parts, *partial.sum, partial.bias);
+  }
+  return y;
+}
+
+}  // namespace trireme
