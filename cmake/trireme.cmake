@@ -57,18 +57,24 @@ function(trireme_test name)
     PROPERTIES LABELS "${A_LABELS}" TIMEOUT 300)
 endfunction()
 
-# trireme_fuzz(NAME SRCS … DEPS …): a libFuzzer binary NAME_fuzz, in the fuzz preset only.
+# trireme_fuzz(NAME SRCS … DEPS …): NAME_fuzz, a libFuzzer binary in the fuzz preset; elsewhere it
+# replays the corpus. Either way one ctest runs it over tests/fuzz/corpus/NAME.
+add_custom_target(fuzzers)
 function(trireme_fuzz name)
-  if(NOT TRIREME_FUZZ)
-    return()
-  endif()
   cmake_parse_arguments(A "" "" "SRCS;DEPS;LIBS" ${ARGN})
-  add_executable(${name}_fuzz ${A_SRCS})
   list(TRANSFORM A_DEPS PREPEND trireme_)
+  add_executable(${name}_fuzz ${A_SRCS})
   target_link_libraries(${name}_fuzz PRIVATE ${A_DEPS} ${A_LIBS} trireme_flags)
-  target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+  if(TRIREME_FUZZ)
+    target_link_options(${name}_fuzz PRIVATE -fsanitize=fuzzer)
+    set(replay -runs=0)
+  else()
+    target_sources(${name}_fuzz PRIVATE ${PROJECT_SOURCE_DIR}/tests/fuzz/replay.cc)
+    target_link_libraries(${name}_fuzz PRIVATE trireme_base)
+  endif()
+  add_dependencies(fuzzers ${name}_fuzz)
   add_test(NAME fuzz.${name}.corpus
-    COMMAND ${name}_fuzz -runs=0 ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
+    COMMAND ${name}_fuzz ${replay} ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus/${name})
   set_tests_properties(fuzz.${name}.corpus PROPERTIES LABELS fuzz TIMEOUT 300)
 endfunction()
 

@@ -1,0 +1,44 @@
+# The commands people type. Each does the set-up it needs; run again, it skips what is done.
+.PHONY: help setup build demo test soak bench format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo 'make build   the release binary, build/trireme'
+	@echo 'make demo    serve the bundled model on 2 tensor-parallel ranks and stream a completion'
+	@echo 'make test    every test; the last line is "N passed, N failed, N skipped"'
+	@echo 'make soak    what takes longer: sanitizers, fuzzing, long property tests'
+	@echo 'make bench   kernels, collectives and the engine on this machine'
+	@echo 'make format  clang-format over the C++ sources'
+	@echo 'make clean   removes build/'
+
+setup:
+	@scripts/setup
+
+# Once configured, ninja runs CMake again by itself where a CMake file changed.
+build/build.ninja: | setup
+	@cmake --preset release >build-configure.log 2>&1 && rm build-configure.log || \
+	  { cat build-configure.log; rm build-configure.log; exit 1; }
+
+build: build/build.ninja
+	@ninja -C build trireme
+
+demo: build
+	@scripts/demo
+
+test: build/build.ninja
+	@ninja -C build
+	@scripts/run-tests build
+
+soak: setup
+	@scripts/soak
+
+bench: build
+	@build/trireme bench kernels
+	@build/trireme bench comm
+	@build/trireme bench engine --shape tinyllama-1.1b --dtype bf16
+
+format: setup
+	@git ls-files -z '*.cc' '*.h' | xargs -0 clang-format -i
+
+clean:
+	@rm -rf build
