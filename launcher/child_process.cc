@@ -1,0 +1,163 @@
+#include "launcher/child_process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <set>
+#include <utility>
+
+#include "base/check.h"
+
+extern char** environ;
+
+namespace trireme {
+namespace {
+
+constexpr int kErrorFd = 3;  // in the child: tells the parent why exec failed
+
+// Between fork and exec: async-signal-safe calls only, since other threads' locks may be held.
+[[noreturn]] void BecomeCommand(pid_t parent, int input_fd, int output_fd, int error_fd,
+                                char** argv, char** env) {
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (getppid() != parent) _exit(127);  // the parent ended before prctl
+  dup2(input_fd, STDIN_FILENO);
+  dup2(output_fd, STDOUT_FILENO);
+  dup2(output_fd, STDERR_FILENO);
+  dup2(error_fd, kErrorFd);
+  fcntl(kErrorFd, F_SETFD, FD_CLOEXEC);
+  close_range(kErrorFd + 1, ~0U, 0);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGCHLD}) ::signal(signal, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  execvpe(argv[0], argv, env);
+  const int error = errno;
+  (void)!write(kErrorFd, &error, sizeof error);
+  _exit(127);
+}
+
+std::vector<char*> Pointers(std::vector<std::string>& strings) {
+  std::vector<char*> pointers;
+  for (std::string& s : strings) pointers.push_back(s.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+std::vector<std::string> Environment(const std::vector<std::string>& changes) {
+  std::set<std::string> changed;
+  for (const std::string& change : changes) changed.insert(change.substr(0, change.find('=')));
+  std::vector<std::string> all;
+  for (char** entry = environ; *entry; entry++) {
+    const std::string text = *entry;
+    if (!changed.count(text.substr(0, text.find('=')))) all.push_back(text);
+  }
+  for (const std::string& change : changes) {
+    if (change.find('=') != std::string::npos) all.push_back(change);
+  }
+  return all;
+}
+
+// A descriptor above kErrorFd, so that the child's dup2 calls overwrite none of its own sources.
+int High(int fd) {
+  const int high = fcntl(fd, F_DUPFD_CLOEXEC, kErrorFd + 1);
+  CHECK_GE(high, 0) << strerror(errno);
+  close(fd);
+  return high;
+}
+
+}  // namespace
+
+void DieWithParent() { prctl(PR_SET_PDEATHSIG, SIGKILL); }
+
+absl::StatusOr<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv,
+                                                 const std::vector<std::string>& env) {
+  std::vector<std::string> arguments = argv;
+  std::vector<std::string> environment = Environment(env);
+  std::vector<char*> arg_pointers = Pointers(arguments);
+  std::vector<char*> env_pointers = Pointers(environment);
+
+  int output[2], error[2];
+  CHECK_EQ(pipe2(output, O_CLOEXEC), 0) << strerror(errno);
+  CHECK_EQ(pipe2(error, O_CLOEXEC), 0) << strerror(errno);
+  output[1] = High(output[1]);
+  error[1] = High(error[1]);
+  const int input = High(open("/dev/null", O_RDONLY | O_CLOEXEC));
+
+  const pid_t parent = getpid();
+  const pid_t pid = _Fork();  // no atfork handlers: the child calls nothing that they would mend
+  if (pid == 0) {
+    BecomeCommand(parent, input, output[1], error[1], arg_pointers.data(), env_pointers.data());
+  }
+  const int fork_error = errno;
+  close(input);
+  close(output[1]);
+  close(error[1]);
+  int exec_error = 0;
+  if (pid < 0) {
+    exec_error = fork_error;
+  } else if (read(error[0], &exec_error, sizeof exec_error) == sizeof exec_error) {
+    waitpid(pid, nullptr, 0);
+  } else {
+    exec_error = 0;  // the pipe closed on exec
+  }
+  close(error[0]);
+  if (exec_error != 0) {
+    close(output[0]);
+    const std::string message = StrCat("cannot run ", argv[0], ": ", strerror(exec_error));
+    return exec_error == ENOENT ? NotFound(message) : Internal(message);
+  }
+  const int exit_fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
+  CHECK_GE(exit_fd, 0) << "pidfd_open: " << strerror(errno);
+  fcntl(output[0], F_SETFL, O_NONBLOCK);
+  return ChildProcess(pid, exit_fd, output[0]);
+}
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)),
+      exit_fd_(std::exchange(other.exit_fd_, -1)),
+      output_fd_(std::exchange(other.output_fd_, -1)) {}
+
+ChildProcess::~ChildProcess() {
+  if (pid_ > 0) {
+    Signal(SIGKILL);
+    Reap();
+  }
+  if (exit_fd_ >= 0) close(exit_fd_);
+  CloseOutput();
+}
+
+void ChildProcess::CloseOutput() {
+  if (output_fd_ >= 0) close(std::exchange(output_fd_, -1));
+}
+
+void ChildProcess::Signal(int signal) const {
+  if (pid_ > 0) kill(-pid_, signal);
+}
+
+int ChildProcess::Reap() {
+  siginfo_t info;
+  while (waitid(P_PID, pid_, &info, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
+  }
+  Signal(SIGKILL);  // what it leaves behind in its group, while the group's number is still ours
+  int status = 0;
+  waitpid(std::exchange(pid_, -1), &status, 0);
+  return status;
+}
+
+std::string DescribeExit(int wait_status) {
+  if (WIFSIGNALED(wait_status)) {
+    const int signal = WTERMSIG(wait_status);
+    return StrCat("was killed by signal ", signal, " (", strsignal(signal), ")");
+  }
+  return StrCat("exited with code ", WEXITSTATUS(wait_status));
+}
+
+}  // namespace trireme

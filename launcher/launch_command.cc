@@ -1,0 +1,147 @@
+#include "launcher/launch_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <regex>
+
+#include "base/check.h"
+
+namespace trireme {
+namespace {
+
+bool NamesHosts(const std::vector<std::string>& args) {
+  const std::vector<std::string> flags = {
+      "-H",         "-host",        "--host",        "-hostfile",
+      "--hostfile", "-machinefile", "--machinefile", "--map-by"};
+  return std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
+    return std::find(flags.begin(), flags.end(), arg) != flags.end();
+  });
+}
+
+LaunchCommand Mpirun(int n_ranks, const std::vector<std::string>& launch_args) {
+  LaunchCommand command;
+  // Ranks pin themselves. A rank that fails takes the job with it: no second of grace for the
+  // others.
+  command.argv = {
+      "mpirun", "-n", StrCat(n_ranks), "--bind-to", "none", "--mca", "odls_base_sigkill_timeout",
+      "0"};
+  if (!NamesHosts(launch_args)) command.argv.push_back("--oversubscribe");
+  if (geteuid() == 0) {
+    command.env = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};
+  }
+  return command;
+}
+
+}  // namespace
+
+absl::StatusOr<Launch> ParseLaunch(const std::string& name) {
+  if (name == "mpirun") return Launch::kMpirun;
+  if (name == "srun") return Launch::kSrun;
+  if (name == "none") return Launch::kNone;
+  return InvalidArgument("--launch ", name, ": expected mpirun, srun or none");
+}
+
+LaunchCommand MakeLaunchCommand(Launch launch, int n_ranks,
+                                const std::vector<std::string>& launch_args,
+                                const std::vector<std::string>& worker) {
+  CHECK(launch != Launch::kNone);
+  LaunchCommand command;
+  if (launch == Launch::kMpirun) {
+    command = Mpirun(n_ranks, launch_args);
+  } else {
+    command.argv = {"srun", StrCat("--ntasks=", n_ranks), "--mpi=pmix", "--kill-on-bad-exit=1"};
+  }
+  command.argv.insert(command.argv.end(), launch_args.begin(), launch_args.end());
+  command.argv.insert(command.argv.end(), worker.begin(), worker.end());
+  return command;
+}
+
+absl::StatusOr<std::vector<std::string>> SplitArguments(const std::string& text) {
+  std::vector<std::string> arguments;
+  bool inside = false;  // an argument has begun
+  char quote = 0;
+  for (size_t i = 0; i < text.size(); i++) {
+    const char c = text[i];
+    if (!quote && isspace(static_cast<unsigned char>(c))) {
+      inside = false;
+      continue;
+    }
+    if (!inside) {
+      arguments.emplace_back();
+      inside = true;
+    }
+    if (quote) {
+      if (c == quote) {
+        quote = 0;
+      } else if (c == '\\' && quote == '"' && i + 1 < text.size()) {
+        arguments.back() += text[++i];
+      } else {
+        arguments.back() += c;
+      }
+    } else if (c == '"' || c == '\'') {
+      quote = c;
+    } else if (c == '\\' && i + 1 < text.size()) {
+      arguments.back() += text[++i];
+    } else {
+      arguments.back() += c;
+    }
+  }
+  if (quote) return InvalidArgument("an open quote in: ", text);
+  return arguments;
+}
+
+std::vector<std::string> FailureNotes::Add(const std::string& line) {
+  static const std::regex kRule("-{60,}");
+  static const std::regex kSaid(R"(rank \d+ on [^ :]+: .*)");
+  static const std::regex kSlurm(
+      R"((?:srun|slurmstepd): error: ([^ :]+): tasks? (\d+)[^:]*: (.*))");
+  std::smatch match;
+  if (std::regex_match(line, kRule)) {
+    in_notice_ = !in_notice_;
+    if (in_notice_) {
+      notice_ = {line};
+      known_ = false;
+      return {};
+    }
+    notice_.push_back(line);
+    return known_ ? std::vector<std::string>() : std::move(notice_);
+  }
+  if (in_notice_) {
+    notice_.push_back(line);
+    ReadNotice(line);
+    return {};
+  }
+  if (std::regex_match(line, kSaid) && !said_) said_ = line;
+  if (std::regex_match(line, match, kSlurm)) {
+    how_ = StrCat("rank ", match[2].str(), " on ", match[1].str(), " ended: ", match[3].str());
+    return {};
+  }
+  return {line};
+}
+
+void FailureNotes::ReadNotice(const std::string& line) {
+  static const std::regex kSignal(
+      R"(.*process rank (\d+) with PID \d+ on node (\S+) exited on (signal \d+ \(.*\))\..*)");
+  static const std::regex kName(R"(\s*Process name:\s*\[\[\d+,\d+\],(\d+)\])");
+  static const std::regex kCode(R"(\s*Exit code:\s*(\d+))");
+  static const std::regex kAbort(R"(MPI_ABORT was invoked on rank (\d+) in .*)");
+  std::smatch match;
+  if (std::regex_match(line, match, kSignal)) {
+    how_ =
+        StrCat("rank ", match[1].str(), " on ", match[2].str(), " was killed by ", match[3].str());
+  } else if (std::regex_match(line, match, kName)) {
+    rank_ = match[1].str();
+  } else if (std::regex_match(line, match, kCode)) {
+    how_ = StrCat("rank ", rank_, " exited with code ", match[1].str());
+  } else if (std::regex_match(line, match, kAbort)) {
+    how_ = StrCat("rank ", match[1].str(), " gave up");
+  } else if (line.rfind("Primary job  terminated normally", 0) != 0) {
+    return;
+  }
+  known_ = true;
+}
+
+std::optional<std::string> FailureNotes::failure() const { return said_ ? said_ : how_; }
+
+}  // namespace trireme

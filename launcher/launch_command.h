@@ -1,0 +1,52 @@
+// The command that starts one replica, and what its output says when it fails.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+
+namespace trireme {
+
+enum class Launch { kMpirun, kSrun, kNone };  // kNone: somebody else starts the replicas
+
+absl::StatusOr<Launch> ParseLaunch(const std::string& name);
+
+struct LaunchCommand {
+  std::vector<std::string> argv;
+  std::vector<std::string> env;  // NAME=value, or NAME to remove it
+};
+
+// `worker`: program and arguments of one rank; `launch_args`: the user's own, e.g. {"-H",
+// "a:4,b:4"}.
+LaunchCommand MakeLaunchCommand(Launch launch, int n_ranks,
+                                const std::vector<std::string>& launch_args,
+                                const std::vector<std::string>& worker);
+
+// Splits as a shell would: blanks, '…', "…", backslash. INVALID_ARGUMENT for an open quote.
+absl::StatusOr<std::vector<std::string>> SplitArguments(const std::string& text);
+
+// Reads the lines that a replica prints. Open MPI's and Slurm's notices of a failed rank are taken
+// out of the stream and become one phrase.
+class FailureNotes {
+ public:
+  // The lines to show for this one: none while a notice is collected.
+  std::vector<std::string> Add(const std::string& line);
+
+  // "rank 1 on node7 was killed by signal 9 (Killed)", or what a rank said last
+  // ("rank 0 on node7: …"); nothing if no rank was named.
+  std::optional<std::string> failure() const;
+
+ private:
+  void ReadNotice(const std::string& line);
+
+  bool in_notice_ = false;
+  bool known_ = false;  // the notice being collected is one of those that we phrase ourselves
+  std::vector<std::string> notice_;
+  std::string rank_;
+  std::optional<std::string> how_;  // the rank ended
+  std::optional<std::string> said_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,216 @@
+#include "launcher/supervisor.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <future>
+#include <optional>
+#include <thread>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "launcher/child_process.h"
+
+namespace trireme {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+RestartPolicy::Duration RestartPolicy::AfterRun(Duration ran) {
+  if (ran >= limits_.ran_well) short_runs_ = 0;
+  Duration wait{0};
+  if (short_runs_ > 0) {
+    wait = limits_.first;
+    for (int i = 1; i < short_runs_ && wait < limits_.most; i++) wait *= 2;
+  }
+  short_runs_++;
+  return std::min(wait, limits_.most);
+}
+
+// One thread owns the children: PDEATHSIG is bound to the thread that starts them.
+class Supervisor::Loop {
+ public:
+  explicit Loop(SupervisorOptions options)
+      : options_(std::move(options)), wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+    CHECK_GE(wake_fd_, 0);
+    slots_.reserve(options_.n_replicas);
+    for (int i = 0; i < options_.n_replicas; i++) slots_.emplace_back(i, options_.restart);
+  }
+
+  ~Loop() {
+    Stop();
+    close(wake_fd_);
+  }
+
+  absl::Status Start() {
+    std::promise<absl::Status> started;
+    std::future<absl::Status> result = started.get_future();
+    thread_ =
+        std::thread([this, started = std::move(started)]() mutable { Run(std::move(started)); });
+    return result.get();
+  }
+
+  void MarkReady() { ready_ = true; }
+
+  void Stop() {
+    if (!thread_.joinable()) return;
+    stop_ = true;
+    const uint64_t one = 1;
+    (void)!write(wake_fd_, &one, sizeof one);
+    thread_.join();
+  }
+
+ private:
+  struct Slot {
+    Slot(int i, RestartPolicy::Limits limits) : index(i), policy(limits) {}
+    int index;
+    RestartPolicy policy;
+    std::string program;
+    std::optional<ChildProcess> child;
+    Clock::time_point started;
+    std::optional<Clock::time_point> start_at;  // empty while it runs, or for ever
+    std::string partial_line;
+    FailureNotes notes;
+    std::string last_line;
+  };
+
+  void Run(std::promise<absl::Status> started) {
+    for (Slot& slot : slots_) {
+      absl::Status status = StartReplica(slot);
+      if (!status.ok()) {
+        slots_.clear();
+        started.set_value(status);
+        return;
+      }
+    }
+    started.set_value(absl::OkStatus());
+    while (!stop_) WaitForEvents({});
+
+    for (Slot& slot : slots_) {
+      slot.start_at.reset();
+      if (slot.child) slot.child->Signal(SIGTERM);
+    }
+    const Clock::time_point deadline = Clock::now() + options_.stop_grace;
+    auto runs = [](const Slot& slot) { return slot.child.has_value(); };
+    while (std::any_of(slots_.begin(), slots_.end(), runs) && Clock::now() < deadline) {
+      WaitForEvents(deadline);
+    }
+    slots_.clear();  // kills what is left
+  }
+
+  absl::Status StartReplica(Slot& slot) {
+    const LaunchCommand command = options_.command(slot.index);
+    ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::Start(command.argv, command.env));
+    slot.child.emplace(std::move(child));
+    slot.program = command.argv[0];
+    slot.started = Clock::now();
+    slot.start_at.reset();
+    slot.partial_line.clear();
+    slot.last_line.clear();
+    slot.notes = FailureNotes();
+    spdlog::debug("replica {}: started as pid {}: {}", slot.index, slot.child->pid(),
+                  Join(command.argv, " "));
+    return absl::OkStatus();
+  }
+
+  // Sleeps until output, an exit, a wake-up, the next start or `next`; deals with what came.
+  void WaitForEvents(std::optional<Clock::time_point> next) {
+    std::vector<pollfd> fds = {{wake_fd_, POLLIN, 0}};
+    for (Slot& slot : slots_) {
+      // A negative descriptor is skipped by poll.
+      fds.push_back({slot.child ? slot.child->output_fd() : -1, POLLIN, 0});
+      fds.push_back({slot.child ? slot.child->exit_fd() : -1, POLLIN, 0});
+      if (slot.start_at && (!next || *slot.start_at < *next)) next = slot.start_at;
+    }
+    int timeout_ms = -1;
+    if (next) {
+      const auto left = std::chrono::ceil<milliseconds>(*next - Clock::now());
+      timeout_ms = static_cast<int>(std::max<int64_t>(0, left.count()));
+    }
+    if (poll(fds.data(), fds.size(), timeout_ms) < 0) {
+      CHECK_EQ(errno, EINTR);
+      return;
+    }
+    uint64_t wakes;
+    (void)!read(wake_fd_, &wakes, sizeof wakes);
+    for (size_t i = 0; i < slots_.size(); i++) {
+      Slot& slot = slots_[i];
+      if (fds[1 + 2 * i].revents) ReadOutput(slot);
+      if (fds[2 + 2 * i].revents) HandleExit(slot);
+      if (slot.start_at && *slot.start_at <= Clock::now()) Restart(slot);
+    }
+  }
+
+  void ReadOutput(Slot& slot) {
+    char buffer[4096];
+    ssize_t n;
+    while ((n = read(slot.child->output_fd(), buffer, sizeof buffer)) > 0) {
+      slot.partial_line.append(buffer, n);
+      size_t end;
+      while ((end = slot.partial_line.find('\n')) != std::string::npos) {
+        ShowLine(slot, slot.partial_line.substr(0, end));
+        slot.partial_line.erase(0, end + 1);
+      }
+    }
+    if (n == 0 && !slot.partial_line.empty()) ShowLine(slot, std::exchange(slot.partial_line, ""));
+    if (n == 0) slot.child->CloseOutput();
+  }
+
+  void ShowLine(Slot& slot, const std::string& line) {
+    for (const std::string& shown : slot.notes.Add(line)) {
+      if (!shown.empty()) slot.last_line = shown;
+      if (options_.on_line) options_.on_line(slot.index, shown);
+    }
+  }
+
+  void HandleExit(Slot& slot) {
+    if (slot.child->output_fd() >= 0) ReadOutput(slot);
+    const int status = slot.child->Reap();
+    slot.child.reset();
+    if (stop_) return;
+    const auto ran = std::chrono::duration_cast<milliseconds>(Clock::now() - slot.started);
+    const std::string what = slot.notes.failure().value_or(
+        StrCat(slot.program, " ", DescribeExit(status)));
+    const bool gave_up = WIFEXITED(status) && WEXITSTATUS(status) > 0 && WEXITSTATUS(status) < 128;
+    if (!ready_ && gave_up && options_.on_hopeless) {
+      options_.on_hopeless(slot.last_line.empty() ? what : slot.last_line);
+      return;
+    }
+    const auto wait = slot.policy.AfterRun(ran);
+    spdlog::error("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
+                  ran.count() / 1e3,
+                  wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : "");
+    slot.start_at = Clock::now() + wait;
+  }
+
+  void Restart(Slot& slot) {
+    if (absl::Status status = StartReplica(slot); !status.ok()) {
+      const auto wait = slot.policy.AfterRun(milliseconds(0));
+      spdlog::error("replica {}: {}; trying again in {:.1f} s", slot.index, Message(status),
+                    wait.count() / 1e3);
+      slot.start_at = Clock::now() + wait;
+    }
+  }
+
+  const SupervisorOptions options_;
+  const int wake_fd_;
+  std::atomic<bool> stop_ = false;
+  std::atomic<bool> ready_ = false;
+  std::vector<Slot> slots_;  // the thread's
+  std::thread thread_;
+};
+
+Supervisor::Supervisor(SupervisorOptions options)
+    : loop_(std::make_unique<Loop>(std::move(options))) {}
+Supervisor::~Supervisor() = default;
+absl::Status Supervisor::Start() { return loop_->Start(); }
+void Supervisor::MarkReady() { loop_->MarkReady(); }
+void Supervisor::Stop() { loop_->Stop(); }
+
+}  // namespace trireme

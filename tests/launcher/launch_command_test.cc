@@ -1,0 +1,95 @@
+#include "launcher/launch_command.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace trireme {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+
+TEST(LaunchCommand, Mpirun) {
+  const LaunchCommand command = MakeLaunchCommand(Launch::kMpirun, 4, {"--mca", "btl", "self,tcp"},
+                                                  {"/bin/trireme", "worker"});
+  EXPECT_EQ(Join(command.argv, " "),
+            "mpirun -n 4 --bind-to none --mca odls_base_sigkill_timeout 0 --oversubscribe "
+            "--mca btl self,tcp /bin/trireme worker");
+}
+
+TEST(LaunchCommand, WhereTheUserNamesHostsTheirSlotsCount) {
+  const LaunchCommand command = MakeLaunchCommand(Launch::kMpirun, 4, {"-H", "a:2,b:2"}, {"w"});
+  EXPECT_THAT(Join(command.argv, " "), Not(HasSubstr("--oversubscribe")));
+}
+
+TEST(LaunchCommand, Srun) {
+  const LaunchCommand command = MakeLaunchCommand(Launch::kSrun, 8, {"-N2"}, {"trireme", "worker"});
+  EXPECT_EQ(Join(command.argv, " "),
+            "srun --ntasks=8 --mpi=pmix --kill-on-bad-exit=1 -N2 trireme worker");
+}
+
+TEST(LaunchCommand, UnknownLauncher) {
+  EXPECT_EQ(Message(ParseLaunch("ssh").status()), "--launch ssh: expected mpirun, srun or none");
+}
+
+TEST(SplitArguments, AsAShell) {
+  EXPECT_THAT(SplitArguments(R"(  -H a:1,b:1  --mca x 'two words' "q\"t"'' b\ c )").value(),
+              ElementsAre("-H", "a:1,b:1", "--mca", "x", "two words", "q\"t", "b c"));
+  EXPECT_THAT(SplitArguments("").value(), ElementsAre());
+  EXPECT_THAT(SplitArguments("''").value(), ElementsAre(""));
+  EXPECT_EQ(Message(SplitArguments("a 'b").status()), "an open quote in: a 'b");
+}
+
+// What is shown of `lines`, and the failure they tell.
+std::pair<std::string, std::string> Notes(const std::vector<std::string>& lines) {
+  FailureNotes notes;
+  std::vector<std::string> shown;
+  for (const std::string& line : lines) {
+    for (const std::string& l : notes.Add(line)) shown.push_back(l);
+  }
+  return {Join(shown, "\n"), notes.failure().value_or("")};
+}
+
+const std::string kRule(74, '-');
+
+TEST(FailureNotes, KilledRank) {
+  const auto [shown, failure] = Notes(
+      {"ready", kRule, "Primary job  terminated normally, but 1 process returned",
+       "a non-zero exit code. Per user-direction, the job has been aborted.", kRule, kRule,
+       "mpirun noticed that process rank 1 with PID 0 on node vm exited on signal 9 (Killed).",
+       kRule, "after"});
+  EXPECT_EQ(shown, "ready\nafter");
+  EXPECT_EQ(failure, "rank 1 on vm was killed by signal 9 (Killed)");
+}
+
+TEST(FailureNotes, ExitCode) {
+  const auto [shown, failure] =
+      Notes({kRule,
+             "mpirun detected that one or more processes exited with non-zero status, thus causing",
+             "the job to be terminated. The first process to do so was:", "",
+             "  Process name: [[20282,1],3]", "  Exit code:    7", kRule});
+  EXPECT_EQ(shown, "");
+  EXPECT_EQ(failure, "rank 3 exited with code 7");
+}
+
+TEST(FailureNotes, WhatARankSaysItselfTellsMore) {
+  const auto [shown, failure] =
+      Notes({"rank 2 on vm: no plan for 30 s from rank 0", kRule,
+             "MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD", "with errorcode 1.",
+             kRule});
+  EXPECT_EQ(shown, "rank 2 on vm: no plan for 30 s from rank 0");
+  EXPECT_EQ(failure, "rank 2 on vm: no plan for 30 s from rank 0");
+}
+
+TEST(FailureNotes, AnUnknownNoticeIsShown) {
+  const std::string text = "There are not enough slots available in the system";
+  EXPECT_EQ(Notes({kRule, text, kRule}).first, kRule + "\n" + text + "\n" + kRule);
+}
+
+TEST(FailureNotes, Slurm) {
+  EXPECT_EQ(Notes({"srun: error: node7: task 5: Killed"}).second, "rank 5 on node7 ended: Killed");
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,131 @@
+#include "launcher/supervisor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <future>
+#include <mutex>
+
+#include "tests/launcher/processes.h"
+
+namespace trireme {
+namespace {
+
+using std::chrono::milliseconds;
+using testing::ElementsAre;
+
+TEST(RestartPolicy, AtOnceThenTwiceAsLongUpToTheMost) {
+  RestartPolicy policy({milliseconds(500), milliseconds(3000), milliseconds(10000)});
+  std::vector<int64_t> waits;
+  for (int i = 0; i < 6; i++) waits.push_back(policy.AfterRun(milliseconds(9999)).count());
+  EXPECT_THAT(waits, ElementsAre(0, 500, 1000, 2000, 3000, 3000));
+}
+
+TEST(RestartPolicy, AGoodRunForgetsTheFailuresBeforeIt) {
+  RestartPolicy policy({milliseconds(500), milliseconds(3000), milliseconds(10000)});
+  for (int i = 0; i < 5; i++) policy.AfterRun(milliseconds(0));
+  EXPECT_EQ(policy.AfterRun(milliseconds(10000)).count(), 0);
+  EXPECT_EQ(policy.AfterRun(milliseconds(0)).count(), 500);
+}
+
+SupervisorOptions Options(const std::string& script) {
+  SupervisorOptions options;
+  options.command = [script](int) { return LaunchCommand{{"sh", "-c", script}, {}}; };
+  options.restart = {milliseconds(1), milliseconds(4), milliseconds(10000)};
+  options.on_line = [](int, const std::string&) {};
+  return options;
+}
+
+TEST(Supervisor, StartsAgainWhatEnds) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  Supervisor supervisor(Options("echo $$ >" + pids.path() + "; exit 3"));
+  ASSERT_TRUE(supervisor.Start().ok());
+  supervisor.MarkReady();
+  const pid_t first = pids.Next();
+  for (int i = 0; i < 4; i++) EXPECT_NE(pids.Next(), first);
+}
+
+TEST(Supervisor, AReplicaThatNeverWasReadyAndGivesUpIsNotStartedAgain) {
+  std::promise<std::string> why;
+  SupervisorOptions options = Options("echo starting; echo 'trireme: no such model' >&2; exit 1");
+  options.on_hopeless = [&](const std::string& line) { why.set_value(line); };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  EXPECT_EQ(why.get_future().get(), "trireme: no such model");  // a second call would throw
+}
+
+TEST(Supervisor, AReplicaThatIsKilledBeforeItWasReadyIsStartedAgain) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options = Options("echo $$ >" + pids.path() + "; kill -9 $$");
+  options.on_hopeless = [](const std::string& line) { ADD_FAILURE() << line; };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  const pid_t first = pids.Next();
+  EXPECT_NE(pids.Next(), first);
+}
+
+TEST(Supervisor, ACommandThatIsNotThereFailsTheStart) {
+  SupervisorOptions options;
+  options.command = [](int) { return LaunchCommand{{"no-such-launcher"}, {}}; };
+  EXPECT_EQ(Message(Supervisor(options).Start()),
+            "cannot run no-such-launcher: No such file or directory");
+}
+
+TEST(Supervisor, StopEndsEveryReplicaEvenThoseThatIgnoreSigterm) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options =
+      Options("trap '' TERM; echo $$ >" + pids.path() + "; while :; do sleep 1000; done");
+  options.n_replicas = 3;
+  options.stop_grace = milliseconds(50);
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  std::vector<pid_t> all;
+  for (int i = 0; i < 3; i++) all.push_back(pids.Next());
+  supervisor.Stop();
+  for (pid_t pid : all) EXPECT_TRUE(Ended(pid)) << pid;
+}
+
+TEST(Supervisor, StopWaitsForAReplicaThatStillWrites) {
+  SupervisorOptions options = Options(
+      "trap 'head -c 300000 /dev/zero | tr \"\\0\" x; echo; echo done; exit 0' TERM; echo up; "
+      "sleep 1000 & wait");
+  options.stop_grace = milliseconds(60000);
+  std::promise<void> up;
+  std::string last;
+  options.on_line = [&](int, const std::string& line) {
+    if (line == "up") up.set_value();
+    last = line;
+  };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  up.get_future().wait();
+  supervisor.Stop();
+  EXPECT_EQ(last, "done");
+}
+
+// The supervising process itself is killed: nothing it started may live on.
+TEST(Supervisor, NothingOutlivesASupervisorThatIsKilled) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  const pid_t supervising = fork();
+  if (supervising == 0) {
+    SupervisorOptions options =
+        Options("trap '' TERM HUP; echo $$ >" + pids.path() + "; while :; do sleep 1000; done");
+    options.n_replicas = 2;
+    Supervisor supervisor(std::move(options));
+    if (!supervisor.Start().ok()) _exit(1);
+    pause();
+  }
+  const pid_t a = pids.Next(), b = pids.Next();
+  kill(supervising, SIGKILL);
+  waitpid(supervising, nullptr, 0);
+  EXPECT_TRUE(Ended(a));
+  EXPECT_TRUE(Ended(b));
+}
+
+}  // namespace
+}  // namespace trireme
