@@ -7,10 +7,8 @@ Mesh::Mesh(World& world, Ops& ops, const Split& split) : split_(split), ops_(&op
   pp_group_ = world.Group(split.pp_group(), ops);
 }
 
-void Mesh::BeginStep(bool sequence_parallel, DType activations, Arena* arena) {
+void Mesh::BeginStep(bool sequence_parallel) {
   sequence_parallel_ = sequence_parallel && split_.tp() > 1;
-  activations_ = activations;
-  arena_ = arena;
 }
 
 Range Mesh::ResidualRows(int64_t n_tokens) const {
@@ -19,17 +17,17 @@ Range Mesh::ResidualRows(int64_t n_tokens) const {
   return {split_.tp_rank() * rows, (split_.tp_rank() + 1) * rows};
 }
 
-Tensor Mesh::Enter(Tensor x) {
+Tensor Mesh::Enter(Arena& arena, Tensor x) {
   if (!sequence_parallel_) return x;
-  Tensor y = arena_->New(activations_, {x.dim(0) * split_.tp(), x.dim(1)});
+  Tensor y = arena.New(x.dtype(), {x.dim(0) * split_.tp(), x.dim(1)});
   tp_group_->AllGather(y, x);
   return y;
 }
 
-Tensor Mesh::Leave(const Partial& partial) {
+Tensor Mesh::Leave(Arena& arena, const Partial& partial, DType out) {
   if (split_.tp() == 1) return partial.parts;
   const int64_t n_tokens = partial.parts.dim(1), hidden = partial.parts.dim(2);
-  Tensor y = arena_->New(activations_, {n_tokens / sp(), hidden});
+  Tensor y = arena.New(out, {n_tokens / sp(), hidden});
   if (sequence_parallel_) {
     tp_group_->ReduceScatter(y, partial.parts, *partial.sum, partial.bias);
   } else {

@@ -35,16 +35,15 @@ class Mesh {
   Communicator& tp() { return *tp_group_; }
   const Traffic& tp_traffic() const { return tp_group_->traffic(); }
 
-  // Begins a step: how residual regions are held, and where Enter and Leave put their results.
-  // With sequence parallelism, T of every call divides by tp.
-  void BeginStep(bool sequence_parallel, DType activations, Arena* arena);
+  // Begins a step: how residual regions are held. With sequence parallelism, T divides by tp.
+  void BeginStep(bool sequence_parallel);
 
   int sp() const { return sequence_parallel_ ? split_.tp() : 1; }
   // This rank's rows of T tokens in residual regions.
   Range ResidualRows(int64_t n_tokens) const;
 
-  Tensor Enter(Tensor x);                 // [T/sp,H] -> [T,H]
-  Tensor Leave(const Partial& partial);   // -> [T/sp,H]
+  Tensor Enter(Arena& arena, Tensor x);                               // [T/sp,H] -> [T,H]
+  Tensor Leave(Arena& arena, const Partial& partial, DType out);      // -> [T/sp,H]
   // Where a row-parallel product of this shape is best written (tp > 1).
   Tensor PartsFor(int64_t n_parts, int64_t T, int64_t H) { return tp_group_->Parts(n_parts, T, H); }
 
@@ -57,8 +56,6 @@ class Mesh {
   std::unique_ptr<Communicator> tp_group_;
   std::unique_ptr<Communicator> pp_group_;
   bool sequence_parallel_ = false;
-  DType activations_ = DType::kF32;
-  Arena* arena_ = nullptr;
 };
 
 }  // namespace trireme

@@ -68,6 +68,15 @@ Range Split::kv_heads() const {
   return {q.begin / group, (q.end + group - 1) / group};
 }
 
+int64_t Split::largest_vocab() const {
+  int64_t most = 0;
+  for (int r = 0; r < tp_; ++r) {
+    const ChunkRange own = Chunks(r);
+    most = std::max(most, own.end * vocab_ / n_chunks_ - own.begin * vocab_ / n_chunks_);
+  }
+  return most;
+}
+
 HeadMap Split::head_map() const {
   const int64_t group = n_heads_ / n_kv_heads_;
   return {heads().size(), kv_heads().size(), group, heads().begin % group};

@@ -49,6 +49,8 @@ class Split {
   Range kv_heads() const;  // those that the query heads read
   Range ffn() const { return Own(ffn_); }
   Range vocab() const { return Own(vocab_); }
+  int64_t n_vocab() const { return vocab_; }
+  int64_t largest_vocab() const;  // rows of the rank that has most
   HeadMap head_map() const;
 
   int n_chunks() const { return n_chunks_; }

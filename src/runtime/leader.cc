@@ -1,0 +1,109 @@
+#include "runtime/leader.h"
+
+#include <utility>
+
+namespace trireme {
+
+Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, int pp,
+               ReplicaInfo info)
+    : world_(world), engine_(engine), pp_(pp), info_(std::move(info)), scheduler_(options) {}
+
+void Leader::Post(Message message) {
+  {
+    absl::MutexLock lock(&mutex_);
+    mailbox_.push_back(std::move(message));
+  }
+  world_.Wake();
+}
+
+void Leader::SetSink(Sink sink) { Post(SinkMessage{std::move(sink)}); }
+void Leader::Submit(SequenceRequest request) { Post(std::move(request)); }
+void Leader::Cancel(uint64_t id) { Post(CancelMessage{id}); }
+void Leader::Stop() { Post(StopMessage{}); }
+
+void Leader::DrainMailbox() {
+  std::vector<Message> messages;
+  {
+    absl::MutexLock lock(&mutex_);
+    messages.swap(mailbox_);
+  }
+  for (Message& message : messages) {
+    std::visit([this](auto&& m) { Handle(std::move(m)); }, std::move(message));
+  }
+}
+
+void Leader::Handle(SequenceRequest&& request) { scheduler_.Submit(std::move(request)); }
+
+void Leader::Handle(CancelMessage&& message) { scheduler_.Cancel(message.id); }
+
+void Leader::Handle(SinkMessage&& message) {
+  Report();
+  scheduler_.CancelAll();
+  scheduler_.TakeReport();  // nobody is left to hear of them
+  sink_ = std::move(message.sink);
+}
+
+void Leader::Handle(StopMessage&&) { stopping_ = true; }
+
+void Leader::RunPlan(const StepPlan& plan) {
+  if (world_.size() > 1) world_.Publish(Serialize(plan));
+  if (std::optional<StepResult> result = engine_.Run(plan)) scheduler_.Commit(*result);
+}
+
+void Leader::Run() {
+  while (true) {
+    DrainMailbox();
+    if (stopping_) break;
+    while (auto bytes = world_.PollReport()) scheduler_.Commit(ParseResult(*bytes));
+    Report();
+    if (scheduler_.n_in_flight() < pp_) {
+      if (std::optional<StepPlan> plan = scheduler_.Next()) {
+        RunPlan(*plan);
+        continue;
+      }
+    }
+    world_.Wait(kNoDeadline, scheduler_.n_in_flight() > 0);
+  }
+  // Followers end after the plans before; their results have no reader.
+  if (world_.size() > 1) world_.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
+}
+
+void Leader::WarmUp() {
+  StepPlan plan{.id = -1};
+  plan.tokens = {0};
+  plan.positions = {0};
+  plan.slots = {0};
+  plan.q_starts = {0, 1};
+  plan.kv_lens = {1};
+  plan.block_table = {0};
+  plan.max_blocks = 1;
+  plan.samples.push_back({.row = 0, .params = {.temperature = 0}});
+  if (world_.size() > 1) world_.Publish(Serialize(plan));
+  if (engine_.Run(plan).has_value()) return;
+  while (!world_.PollReport().has_value()) world_.Wait(kNoDeadline, true);
+}
+
+void Leader::Report() {
+  StepReport report = scheduler_.TakeReport();
+  const ReplicaStats& now = report.stats;
+  const bool news = !report.deltas.empty() || now.running != reported_.running ||
+                    now.waiting != reported_.waiting ||
+                    now.kv_blocks_used != reported_.kv_blocks_used;
+  if (!news) return;
+  reported_ = now;
+  if (sink_) sink_(std::move(report));
+}
+
+bool RunOnePlan(World& world, Engine& engine) {
+  const StepPlan plan = ParsePlan(world.NextPublished());
+  if (plan.kind == StepPlan::Kind::kStop) return false;
+  if (auto result = engine.Run(plan)) world.Report(Serialize(*result));
+  return true;
+}
+
+void FollowLeader(World& world, Engine& engine) {
+  while (RunOnePlan(world, engine)) {
+  }
+}
+
+}  // namespace trireme

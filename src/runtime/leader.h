@@ -1,0 +1,69 @@
+// Leader: rank 0's loop. Drains the mailbox, keeps as many plans in flight as there are stages,
+// commits results in order, and reports once per commit that has news.
+#pragma once
+
+#include <variant>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "comm/world.h"
+#include "runtime/engine.h"
+#include "runtime/replica.h"
+#include "runtime/scheduler.h"
+
+namespace trireme {
+
+class Leader : public Replica {
+ public:
+  Leader(World& world, Engine& engine, const SchedulerOptions& options, int pp, ReplicaInfo info);
+
+  // One real forward pass through every rank, with a token that nobody asked for.
+  void WarmUp();
+
+  // Until Stop(); then tells the other ranks to stop.
+  void Run();
+
+  const ReplicaInfo& info() const override { return info_; }
+  void SetSink(Sink sink) override;
+  void Submit(SequenceRequest request) override;
+  void Cancel(uint64_t id) override;
+  void Stop() override;
+
+ private:
+  struct CancelMessage {
+    uint64_t id;
+  };
+  struct SinkMessage {
+    Sink sink;
+  };
+  struct StopMessage {};
+  using Message = std::variant<SequenceRequest, CancelMessage, SinkMessage, StopMessage>;
+
+  void Post(Message message);
+  void DrainMailbox();
+  void Handle(SequenceRequest&& request);
+  void Handle(CancelMessage&& message);
+  void Handle(SinkMessage&& message);
+  void Handle(StopMessage&&);
+  void RunPlan(const StepPlan& plan);
+  void Report();
+
+  World& world_;
+  Engine& engine_;
+  const int pp_;
+  const ReplicaInfo info_;
+  Scheduler scheduler_;
+  Sink sink_;
+  ReplicaStats reported_;
+  bool stopping_ = false;
+
+  absl::Mutex mutex_;  // guards the mailbox; held for a push or a swap
+  std::vector<Message> mailbox_ ABSL_GUARDED_BY(mutex_);
+};
+
+// What every other rank does: runs the next plan; false if it was told to stop.
+bool RunOnePlan(World& world, Engine& engine);
+void FollowLeader(World& world, Engine& engine);
+
+}  // namespace trireme

@@ -1,0 +1,15 @@
+// LLaMA (Touvron et al. 2023): pre-norm decoder, rotary positions, grouped-query attention, SwiGLU.
+#pragma once
+
+#include "runtime/model.h"
+
+namespace trireme {
+
+std::vector<TensorSpec> LlamaTensors(const ModelConfig& config);
+
+absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config, const TensorStore& store,
+                                                 Ops& ops, const Split& split,
+                                                 const ModelOptions& options,
+                                                 const LoadProgress& progress);
+
+}  // namespace trireme

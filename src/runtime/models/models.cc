@@ -1,0 +1,41 @@
+// The list of architectures: one line each.
+#include <string_view>
+
+#include "runtime/model.h"
+#include "runtime/models/llama.h"
+
+namespace trireme {
+namespace {
+
+struct Family {
+  std::string_view architecture;
+  std::vector<TensorSpec> (*tensors)(const ModelConfig&);
+  absl::StatusOr<std::unique_ptr<Model>> (*load)(const ModelConfig&, const TensorStore&, Ops&,
+                                                 const Split&, const ModelOptions&,
+                                                 const LoadProgress&);
+};
+
+constexpr Family kFamilies[] = {
+    {"LlamaForCausalLM", LlamaTensors, LoadLlama},
+};
+
+const Family& Find(const ModelConfig& config) {
+  for (const Family& family : kFamilies) {
+    if (family.architecture == config.architecture) return family;
+  }
+  CHECK(false) << config.architecture << " passed ParseModelConfig but has no model";
+  __builtin_unreachable();
+}
+
+}  // namespace
+
+std::vector<TensorSpec> ModelTensors(const ModelConfig& config) { return Find(config).tensors(config); }
+
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config, const TensorStore& store,
+                                                 Ops& ops, const Split& split,
+                                                 const ModelOptions& options,
+                                                 const LoadProgress& progress) {
+  return Find(config).load(config, store, ops, split, options, progress);
+}
+
+}  // namespace trireme

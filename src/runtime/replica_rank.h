@@ -1,0 +1,83 @@
+// ReplicaRank: one rank of a replica, from flags to the running loop.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "comm/world.h"
+#include "runtime/engine.h"
+#include "runtime/leader.h"
+#include "runtime/replica.h"
+
+namespace trireme {
+
+struct ReplicaOptions {
+  std::string model_dir;        // Hugging Face layout; empty with `shape`
+  std::string shape;            // random weights of a named shape (runtime/config.h), for benches
+  std::string served_name;      // empty: the directory's name
+  Layout layout;
+  std::optional<DType> dtype;   // weights; unset: the checkpoint's
+  DType activations = DType::kF32;
+  int threads = 0;              // per rank; 0: the host's CPUs shared by its ranks
+  int64_t kv_cache_bytes = 0;   // per rank; 0: half of the memory free after loading
+  int32_t max_rows = 64;
+  int32_t max_batch_tokens = 512;
+  int32_t context_length = 0;   // 0: the model's
+  bool prefix_cache = true;
+  bool avx512 = true;
+  std::string version;          // of the program; must be equal on all ranks
+  std::chrono::milliseconds timeout{30000};
+};
+
+// Called on rank 0 while weights are read: packed bytes so far, and this rank's total.
+using ReplicaProgress = std::function<void(int64_t bytes, int64_t total)>;
+
+class ReplicaRank {
+ public:
+  // Collective over the world; either all ranks succeed or all return the first rank's error. Refuses
+  // ranks that differ in program version, options or model, by name.
+  static absl::StatusOr<std::unique_ptr<ReplicaRank>> Load(const ReplicaOptions& options,
+                                                           World& world,
+                                                           const ReplicaProgress& progress = {});
+
+  // A real forward pass through all ranks. Collective.
+  void WarmUp();
+  // Rank 0 serves until Replica::Stop(), the others follow.
+  void Run();
+
+  Replica& replica();  // rank 0 only
+  const ModelConfig& config() const { return config_; }
+  const Split& split() const { return mesh_->split(); }
+  Mesh& mesh() { return *mesh_; }
+  Engine& engine() { return *engine_; }
+  const SchedulerOptions& scheduler_options() const { return scheduler_options_; }
+  int64_t weight_bytes() const { return weight_bytes_; }
+
+ private:
+  explicit ReplicaRank(World& world) : world_(world) {}
+
+  absl::Status Open(const ReplicaOptions& options);
+  absl::Status AgreeOn(const std::string& mine);
+  absl::Status LoadWeights(const ReplicaOptions& options, const ReplicaProgress& progress);
+  absl::Status Start(const ReplicaOptions& options);
+  ReplicaInfo Describe(const ReplicaOptions& options) const;
+  // All ranks' statuses become one: the first error, naming its rank and host.
+  absl::Status Agree(const absl::Status& mine);
+
+  World& world_;
+  ModelConfig config_;
+  DType dtype_ = DType::kF32;
+  std::unique_ptr<TensorStore> store_;
+  std::optional<Split> split_;
+  std::unique_ptr<Ops> ops_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Mesh> mesh_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Leader> leader_;
+  SchedulerOptions scheduler_options_;
+  std::string fingerprint_;
+  int64_t weight_bytes_ = 0;
+};
+
+}  // namespace trireme

@@ -1,0 +1,319 @@
+#include "runtime/scheduler.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.h"
+#include "base/str.h"
+
+namespace trireme {
+namespace {
+
+int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// All that a prompt's keys and values depend on besides its ids.
+std::string CacheRoot(const SequenceRequest& request) {
+  std::string root = request.cache_salt;
+  if (request.dropout > 0) {
+    root.push_back('\0');
+    root.append(reinterpret_cast<const char*>(&request.dropout), sizeof(request.dropout));
+    root.append(reinterpret_cast<const char*>(&request.dropout_seed), sizeof(request.dropout_seed));
+  }
+  return root;
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerOptions& options)
+    : options_(options), pool_(options.n_blocks, options.block_size) {
+  CHECK_GE(options.max_batch_tokens, options.max_rows);
+  CHECK_GT(options.max_rows, 0);
+  CHECK_LE(options.context_length, options.n_blocks * options.block_size);
+}
+
+std::string Scheduler::Refusal(const SequenceRequest& request) const {
+  const size_t n_prompt = request.prompt_ids.size();
+  if (n_prompt == 0) return "the prompt is empty";
+  if (n_prompt + static_cast<size_t>(std::max(request.max_tokens, 1)) >
+      static_cast<size_t>(options_.context_length)) {
+    return StrCat(n_prompt, " prompt tokens and ", request.max_tokens,
+                  " to generate do not fit the context of ", options_.context_length);
+  }
+  for (const auto* ids : {&request.prompt_ids, &request.emitted_ids}) {
+    for (int32_t id : *ids) {
+      if (id < 0 || id >= options_.vocab_size) {
+        return StrCat("token id ", id, " is outside the vocabulary of ", options_.vocab_size);
+      }
+    }
+  }
+  return "";
+}
+
+void Scheduler::Submit(SequenceRequest request) {
+  auto sequence = std::make_unique<Sequence>();
+  sequence->rank = {-int64_t{request.priority}, next_arrival_++};
+  sequence->tokens = request.prompt_ids;
+  sequence->tokens.insert(sequence->tokens.end(), request.emitted_ids.begin(),
+                          request.emitted_ids.end());
+  sequence->root = CacheRoot(request);
+  sequence->request = std::move(request);
+  Sequence& queued = *sequence;
+  CHECK(by_id_.emplace(queued.request.id, &queued).second) << "sequence " << queued.request.id;
+  waiting_.emplace(queued.rank, std::move(sequence));
+
+  if (std::string refusal = Refusal(queued.request); !refusal.empty()) {
+    DeltaOf(queued).error = std::move(refusal);
+    End(queued, FinishReason::kError);
+  } else if (queued.n_generated() >= queued.request.max_tokens) {
+    End(queued, FinishReason::kLength);
+  }
+}
+
+void Scheduler::Cancel(uint64_t id) {
+  if (auto it = by_id_.find(id); it != by_id_.end()) End(*it->second, FinishReason::kCancelled);
+}
+
+void Scheduler::CancelAll() {
+  while (!by_id_.empty()) End(*by_id_.begin()->second, FinishReason::kCancelled);
+}
+
+std::optional<StepPlan> Scheduler::Next() {
+  StepPlan plan;
+  plan.id = next_plan_;
+  plan.q_starts.push_back(0);
+  InFlight in_flight{.plan_id = plan.id};
+  planning_ = &in_flight;
+
+  int64_t n_decoding = 0;
+  std::vector<Sequence*> decoding, prefilling;
+  for (auto& [rank, sequence] : running_) {
+    const int64_t n = sequence->n_to_plan();
+    if (n <= 1) ++n_decoding;
+    if (n == 1) decoding.push_back(sequence.get());
+    if (n > 1) prefilling.push_back(sequence.get());
+  }
+  // With pp stages, pp plans share the decoding rows, so that every stage has one.
+  const int64_t most_rows = CeilDiv(n_decoding, options_.pp);
+  const int64_t preemptions = stats_.preemptions;
+  for (Sequence* sequence : decoding) {
+    if (plan.n_sequences() >= most_rows) break;
+    if (running_.count(sequence->rank) > 0) Extend(*sequence, 1, &plan);
+  }
+  for (Sequence* sequence : prefilling) {
+    const int64_t budget = options_.max_batch_tokens - plan.n_tokens();
+    if (budget <= 0) break;
+    if (running_.count(sequence->rank) > 0) Extend(*sequence, budget, &plan);
+  }
+  // A step that had to take blocks away has none to give to newcomers.
+  while (stats_.preemptions == preemptions &&
+         Admit(options_.max_batch_tokens - plan.n_tokens(), &plan)) {
+  }
+
+  planning_ = nullptr;
+  if (plan.tokens.empty()) return std::nullopt;
+  FinishPlan(in_flight.sequences, &plan);
+  in_flight_.push_back(std::move(in_flight));
+  ++next_plan_;
+  return plan;
+}
+
+bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
+  if (budget <= 0 || waiting_.empty()) return false;
+  if (static_cast<int32_t>(running_.size() + ending_.size()) >= options_.max_rows) return false;
+  Sequence& sequence = *waiting_.begin()->second;
+
+  // The last token is always computed: its logits are wanted.
+  const int64_t n_tokens = static_cast<int64_t>(sequence.tokens.size());
+  KvBlockPool::Match match;
+  if (options_.prefix_cache) {
+    match = pool_.Acquire(sequence.root, sequence.tokens, (n_tokens - 1) / pool_.block_size());
+  }
+  const int64_t n_matched = static_cast<int64_t>(match.blocks.size());
+  if (CeilDiv(n_tokens + 1, pool_.block_size()) - n_matched > pool_.n_free()) {
+    pool_.Release(match.blocks);
+    return false;
+  }
+  stats_.prefix_queries += n_tokens;
+  stats_.prefix_hits += n_matched * pool_.block_size();
+  sequence.blocks = std::move(match.blocks);
+  sequence.chain = match.chain;
+  sequence.n_chained = n_matched;
+  sequence.n_planned = n_matched * pool_.block_size();
+  if (sequence.n_generated() == static_cast<int64_t>(sequence.request.emitted_ids.size())) {
+    sequence.cached_tokens = static_cast<int32_t>(
+        std::min<int64_t>(sequence.n_planned, static_cast<int64_t>(sequence.request.prompt_ids.size())));
+  }
+  running_.insert(waiting_.extract(waiting_.begin()));
+  Extend(sequence, budget, plan);
+  return true;
+}
+
+int64_t Scheduler::Extend(Sequence& sequence, int64_t n, StepPlan* plan) {
+  n = std::min(n, sequence.n_to_plan());
+  while (!GrowBlocks(sequence, sequence.n_planned + n)) {
+    if (PreemptBelow(sequence.rank)) continue;
+    // What the blocks at hand still hold.
+    n = static_cast<int64_t>(sequence.blocks.size()) * pool_.block_size() - sequence.n_planned;
+    if (n <= 0) return 0;
+  }
+  Append(sequence, n, plan);
+  return n;
+}
+
+bool Scheduler::GrowBlocks(Sequence& sequence, int64_t n_tokens) {
+  while (static_cast<int64_t>(sequence.blocks.size()) * pool_.block_size() < n_tokens) {
+    const int32_t block = pool_.Allocate();
+    if (block < 0) return false;
+    sequence.blocks.push_back(block);
+  }
+  return true;
+}
+
+bool Scheduler::PreemptBelow(const Rank& rank) {
+  for (auto it = running_.rbegin(); it != running_.rend() && it->first > rank; ++it) {
+    Sequence& victim = *it->second;
+    if (victim.plans_in_flight > 0) continue;
+    pool_.Release(victim.blocks);
+    victim.blocks.clear();
+    victim.chain = 0;
+    victim.n_chained = 0;
+    victim.n_planned = 0;
+    ++stats_.preemptions;
+    waiting_.insert(running_.extract(it->first));
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
+  const int64_t begin = sequence.n_planned, end = begin + n;
+  const SequenceRequest& request = sequence.request;
+  for (int64_t i = begin; i < end; ++i) {
+    plan->tokens.push_back(sequence.tokens[i]);
+    plan->positions.push_back(static_cast<int32_t>(i));
+    plan->slots.push_back(static_cast<int32_t>(
+        sequence.blocks[i / pool_.block_size()] * pool_.block_size() + i % pool_.block_size()));
+    plan->dropout.push_back({request.dropout, request.dropout_seed, static_cast<int32_t>(i)});
+  }
+  plan->q_starts.push_back(static_cast<int32_t>(plan->n_tokens()));
+  plan->kv_lens.push_back(static_cast<int32_t>(end));
+  sequence.n_planned = end;
+  ++sequence.plans_in_flight;
+  planning_->sequences.push_back(&sequence);
+  if (sequence.n_to_plan() > 0) {
+    stats_.prompt_tokens += n;
+  } else {
+    stats_.prompt_tokens += n - 1;
+    const int64_t index = sequence.n_generated();
+    SampleRow row{.row = static_cast<int32_t>(plan->n_tokens() - 1),
+                  .params = request.sampling,
+                  .choice = request.choice,
+                  .token_index = static_cast<uint32_t>(index)};
+    if (index < request.min_tokens) row.banned_ids = request.stop_ids;
+    plan->samples.push_back(std::move(row));
+    planning_->sampled.push_back(&sequence);
+  }
+  EnterFullBlocks(sequence);
+}
+
+// Plans run in order on every rank, so what this plan writes, any later one may read.
+void Scheduler::EnterFullBlocks(Sequence& sequence) {
+  if (!options_.prefix_cache) return;
+  const int64_t size = pool_.block_size();
+  for (; (sequence.n_chained + 1) * size <= sequence.n_planned; ++sequence.n_chained) {
+    const std::span<const int32_t> ids(sequence.tokens.data() + sequence.n_chained * size,
+                                       static_cast<size_t>(size));
+    sequence.chain = pool_.Insert(sequence.root, sequence.chain, ids,
+                                  sequence.blocks[sequence.n_chained]);
+  }
+}
+
+void Scheduler::FinishPlan(const std::vector<Sequence*>& sequences, StepPlan* plan) {
+  size_t most = 0;
+  for (const Sequence* sequence : sequences) most = std::max(most, sequence->blocks.size());
+  plan->max_blocks = static_cast<int32_t>(most);
+  plan->block_table.assign(sequences.size() * most, -1);
+  bool dropout = false;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    std::copy(sequences[i]->blocks.begin(), sequences[i]->blocks.end(),
+              plan->block_table.begin() + static_cast<int64_t>(i * most));
+    dropout |= sequences[i]->request.dropout > 0;
+  }
+  if (!dropout) plan->dropout.clear();
+  plan->sequence_parallel = plan->n_tokens() >= options_.sequence_parallel_tokens;
+}
+
+void Scheduler::Commit(const StepResult& result) {
+  CHECK(!in_flight_.empty());
+  const InFlight plan = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  CHECK_EQ(plan.plan_id, result.plan_id);
+  CHECK_EQ(plan.sampled.size(), result.ids.size());
+  ++stats_.steps;
+  for (Sequence* sequence : plan.sequences) --sequence->plans_in_flight;
+  for (size_t i = 0; i < plan.sampled.size(); ++i) {
+    if (!plan.sampled[i]->ended) Accept(*plan.sampled[i], result.ids[i]);
+  }
+  for (Sequence* sequence : plan.sequences) {
+    auto it = ending_.find(sequence);
+    if (it != ending_.end() && sequence->plans_in_flight == 0) {
+      pool_.Release(sequence->blocks);
+      ending_.erase(it);
+    }
+  }
+}
+
+void Scheduler::Accept(Sequence& sequence, int32_t id) {
+  const SequenceRequest& request = sequence.request;
+  const bool stops = std::find(request.stop_ids.begin(), request.stop_ids.end(), id) !=
+                     request.stop_ids.end();
+  if (stops && sequence.n_generated() >= request.min_tokens) {
+    End(sequence, FinishReason::kStop, id);
+    return;
+  }
+  SequenceDelta& delta = DeltaOf(sequence);
+  if (delta.ids.empty()) delta.offset = static_cast<int32_t>(sequence.n_generated());
+  delta.ids.push_back(id);
+  sequence.tokens.push_back(id);
+  ++stats_.generated_tokens;
+  if (sequence.n_generated() >= request.max_tokens) End(sequence, FinishReason::kLength);
+}
+
+void Scheduler::End(Sequence& sequence, FinishReason reason, std::optional<int32_t> stop_id) {
+  SequenceDelta& delta = DeltaOf(sequence);
+  if (delta.ids.empty()) delta.offset = static_cast<int32_t>(sequence.n_generated());
+  delta.finish = reason;
+  delta.matched_stop_id = stop_id;
+  sequence.ended = true;
+  by_id_.erase(sequence.request.id);
+
+  Queue& queue = running_.count(sequence.rank) > 0 ? running_ : waiting_;
+  std::unique_ptr<Sequence> owned = std::move(queue.extract(sequence.rank).mapped());
+  if (sequence.plans_in_flight > 0) {
+    ending_.emplace(&sequence, std::move(owned));
+  } else {
+    pool_.Release(sequence.blocks);
+  }
+}
+
+SequenceDelta& Scheduler::DeltaOf(const Sequence& sequence) {
+  auto [it, added] = delta_of_.try_emplace(sequence.request.id, deltas_.size());
+  if (added) deltas_.push_back({.id = sequence.request.id});
+  SequenceDelta& delta = deltas_[it->second];
+  if (sequence.cached_tokens.has_value()) delta.cached_tokens = *sequence.cached_tokens;
+  return delta;
+}
+
+StepReport Scheduler::TakeReport() {
+  StepReport report{.deltas = std::move(deltas_), .stats = stats_};
+  deltas_.clear();
+  delta_of_.clear();
+  report.stats.running = static_cast<int32_t>(running_.size() + ending_.size());
+  report.stats.waiting = static_cast<int32_t>(waiting_.size());
+  report.stats.kv_blocks_total = pool_.n_blocks();
+  report.stats.kv_blocks_used = pool_.n_used();
+  report.stats.kv_blocks_cached = pool_.n_cached();
+  return report;
+}
+
+}  // namespace trireme

@@ -1,0 +1,117 @@
+// Scheduler: iteration-level batching (Yu et al., "Orca", OSDI 2022) over paged KV (Kwon et al.,
+// SOSP 2023) with chunked prefill (Agrawal et al. 2023). Pure host code without I/O or clock.
+//
+// Every step takes, within a token budget: first one token of each sequence that decodes, then
+// chunks of prompts that are under way, then new sequences. Sequences rank by priority, then by
+// arrival. Where blocks run out, the lowest-ranking sequence below the one in need gives its blocks
+// back and is computed again later. A token can be planned as soon as its id is known, so a long
+// prompt fills several plans in flight, and a decoding sequence sits out until its plan commits.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "runtime/kv_block_pool.h"
+#include "runtime/request.h"
+#include "runtime/step_plan.h"
+
+namespace trireme {
+
+struct SchedulerOptions {
+  int64_t n_blocks = 0;
+  int64_t block_size = kKvBlockSize;
+  int32_t max_rows = 64;           // sequences that hold blocks at once
+  int32_t max_batch_tokens = 512;  // tokens of one step; at least max_rows
+  int32_t context_length = 0;      // prompt + generated ids; at most n_blocks * block_size
+  int32_t vocab_size = 0;
+  int pp = 1;                      // decoding rows are spread over this many plans
+  bool prefix_cache = true;
+  int64_t sequence_parallel_tokens = INT64_MAX;  // steps of at least so many tokens use it
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const SchedulerOptions& options);
+
+  // A request that cannot run ends at once with kError in the next report.
+  void Submit(SequenceRequest request);
+  void Cancel(uint64_t id);
+  void CancelAll();
+
+  // The next plan, or nothing where no token can be planned now.
+  std::optional<StepPlan> Next();
+
+  // The result of the oldest plan in flight.
+  void Commit(const StepResult& result);
+
+  bool has_work() const { return !running_.empty() || !waiting_.empty(); }
+  int n_in_flight() const { return static_cast<int>(in_flight_.size()); }
+
+  // What happened since the last call. No deltas: nothing to tell.
+  StepReport TakeReport();
+
+ private:
+  using Rank = std::pair<int64_t, int64_t>;  // (-priority, arrival): smaller goes first
+
+  struct Sequence {
+    SequenceRequest request;
+    Rank rank;
+    std::vector<int32_t> tokens;   // prompt, emitted, generated
+    int64_t n_planned = 0;         // tokens whose KV is written or will be by a plan in flight
+    std::vector<int32_t> blocks;
+    std::string root;              // see KvBlockPool
+    KvBlockPool::Chain chain = 0;  // of the blocks entered in the prefix tree
+    int64_t n_chained = 0;         // how many those are
+    int plans_in_flight = 0;
+    bool ended = false;            // reported; its blocks go with its last plan
+    std::optional<int32_t> cached_tokens;  // until told in a delta
+
+    int64_t n_generated() const {
+      return static_cast<int64_t>(tokens.size() - request.prompt_ids.size());
+    }
+    int64_t n_to_plan() const { return static_cast<int64_t>(tokens.size()) - n_planned; }
+  };
+  using Queue = std::map<Rank, std::unique_ptr<Sequence>>;
+
+  struct InFlight {
+    int64_t plan_id;
+    std::vector<Sequence*> sequences;  // in the plan
+    std::vector<Sequence*> sampled;    // of its samples
+  };
+
+  std::string Refusal(const SequenceRequest& request) const;
+  bool Admit(int64_t budget, StepPlan* plan);
+  // Takes up to n tokens of the sequence into the plan; returns how many found blocks.
+  int64_t Extend(Sequence& sequence, int64_t n, StepPlan* plan);
+  bool GrowBlocks(Sequence& sequence, int64_t n_tokens);
+  bool PreemptBelow(const Rank& rank);
+  void Append(Sequence& sequence, int64_t n, StepPlan* plan);
+  void EnterFullBlocks(Sequence& sequence);
+  void FinishPlan(const std::vector<Sequence*>& sequences, StepPlan* plan);
+
+  void Accept(Sequence& sequence, int32_t id);
+  void End(Sequence& sequence, FinishReason reason, std::optional<int32_t> stop_id = {});
+  SequenceDelta& DeltaOf(const Sequence& sequence);
+
+  SchedulerOptions options_;
+  KvBlockPool pool_;
+  Queue waiting_;  // hold no blocks
+  Queue running_;
+  std::unordered_map<Sequence*, std::unique_ptr<Sequence>> ending_;  // ended, plans in flight
+  std::unordered_map<uint64_t, Sequence*> by_id_;                    // not ended
+  std::deque<InFlight> in_flight_;
+  InFlight* planning_ = nullptr;  // the plan that Next() is writing
+  int64_t next_plan_ = 0;
+  int64_t next_arrival_ = 0;
+  std::vector<SequenceDelta> deltas_;
+  std::unordered_map<uint64_t, size_t> delta_of_;
+  ReplicaStats stats_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,317 @@
+#include "runtime/scheduler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <random>
+#include <set>
+
+namespace trireme {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+SchedulerOptions Options() {
+  return {.n_blocks = 16,
+          .block_size = 4,
+          .max_rows = 4,
+          .max_batch_tokens = 16,
+          .context_length = 64,
+          .vocab_size = 100};
+}
+
+SequenceRequest Request(uint64_t id, int n_prompt, int max_tokens) {
+  SequenceRequest request{.id = id, .max_tokens = max_tokens};
+  for (int i = 0; i < n_prompt; ++i) {
+    request.prompt_ids.push_back(static_cast<int32_t>((id * 7 + static_cast<uint64_t>(i)) % 90));
+  }
+  return request;
+}
+
+StepResult Answer(const StepPlan& plan, int32_t id) {
+  return {.plan_id = plan.id, .ids = std::vector<int32_t>(plan.samples.size(), id)};
+}
+
+TEST(SchedulerTest, PrefillsInChunksThenDecodes) {
+  Scheduler scheduler(Options());
+  scheduler.Submit(Request(1, 20, 3));
+  auto plan = scheduler.Next();
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(plan->n_tokens(), 16);
+  EXPECT_TRUE(plan->samples.empty());
+  scheduler.Commit(Answer(*plan, 5));
+  plan = scheduler.Next();
+  EXPECT_EQ(plan->n_tokens(), 4);
+  ASSERT_EQ(plan->samples.size(), 1u);
+  EXPECT_EQ(plan->samples[0].row, 3);
+  EXPECT_THAT(plan->positions, ElementsAre(16, 17, 18, 19));
+  scheduler.Commit(Answer(*plan, 5));
+  plan = scheduler.Next();
+  EXPECT_THAT(plan->tokens, ElementsAre(5));
+  EXPECT_EQ(plan->samples[0].token_index, 1u);
+  scheduler.Commit(Answer(*plan, 6));
+  scheduler.Commit(Answer(*scheduler.Next(), 7));
+
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 1u);
+  EXPECT_THAT(report.deltas[0].ids, ElementsAre(5, 6, 7));
+  EXPECT_EQ(report.deltas[0].finish, FinishReason::kLength);
+  EXPECT_EQ(report.stats.kv_blocks_used, 0);
+  EXPECT_FALSE(scheduler.has_work());
+}
+
+TEST(SchedulerTest, DecodesBeforePrefill) {
+  Scheduler scheduler(Options());
+  scheduler.Submit(Request(1, 3, 5));
+  scheduler.Commit(Answer(*scheduler.Next(), 5));
+  scheduler.Submit(Request(2, 30, 5));
+  const auto plan = scheduler.Next();
+  EXPECT_EQ(plan->tokens[0], 5);
+  EXPECT_THAT(plan->q_starts, ElementsAre(0, 1, 16));
+}
+
+TEST(SchedulerTest, StopIdsEndASequenceButNotBeforeMinTokens) {
+  Scheduler scheduler(Options());
+  SequenceRequest request = Request(1, 3, 9);
+  request.stop_ids = {42};
+  request.min_tokens = 1;
+  scheduler.Submit(request);
+  auto plan = scheduler.Next();
+  EXPECT_THAT(plan->samples[0].banned_ids, ElementsAre(42));
+  scheduler.Commit(Answer(*plan, 7));
+  plan = scheduler.Next();
+  EXPECT_TRUE(plan->samples[0].banned_ids.empty());
+  scheduler.Commit(Answer(*plan, 42));
+  const StepReport report = scheduler.TakeReport();
+  EXPECT_THAT(report.deltas[0].ids, ElementsAre(7));
+  EXPECT_EQ(report.deltas[0].finish, FinishReason::kStop);
+  EXPECT_EQ(report.deltas[0].matched_stop_id, 42);
+}
+
+TEST(SchedulerTest, SharesPrefixesAndSaysSo) {
+  Scheduler scheduler(Options());
+  SequenceRequest first = Request(1, 10, 1);
+  scheduler.Submit(first);
+  scheduler.Commit(Answer(*scheduler.Next(), 5));
+  scheduler.TakeReport();
+  first.id = 2;
+  scheduler.Submit(first);
+  const auto plan = scheduler.Next();
+  EXPECT_EQ(plan->n_tokens(), 2);  // two full blocks of four were there
+  EXPECT_THAT(plan->positions, ElementsAre(8, 9));
+  scheduler.Commit(Answer(*plan, 5));
+  EXPECT_EQ(scheduler.TakeReport().deltas[0].cached_tokens, 8);
+  first.id = 3;
+  first.cache_salt = "other tenant";
+  scheduler.Submit(first);
+  EXPECT_EQ(scheduler.Next()->n_tokens(), 10);
+}
+
+TEST(SchedulerTest, CancelledBlocksAreFreeAfterTheLastPlanThatNamesThem) {
+  Scheduler scheduler(Options());
+  scheduler.Submit(Request(1, 10, 5));
+  const auto plan = scheduler.Next();
+  scheduler.Cancel(1);
+  StepReport report = scheduler.TakeReport();
+  EXPECT_EQ(report.deltas[0].finish, FinishReason::kCancelled);
+  EXPECT_EQ(report.stats.kv_blocks_used, 3);
+  scheduler.Commit(Answer(*plan, 5));
+  report = scheduler.TakeReport();
+  EXPECT_TRUE(report.deltas.empty());
+  EXPECT_EQ(report.stats.kv_blocks_used, 0);
+  scheduler.Cancel(99);  // unknown: ignored
+}
+
+TEST(SchedulerTest, RefusesWhatCannotRun) {
+  Scheduler scheduler(Options());
+  scheduler.Submit(Request(1, 0, 5));
+  scheduler.Submit(Request(2, 60, 5));
+  SequenceRequest bad = Request(3, 2, 5);
+  bad.prompt_ids[1] = 100;
+  scheduler.Submit(bad);
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 3u);
+  EXPECT_EQ(report.deltas[0].error, "the prompt is empty");
+  EXPECT_EQ(report.deltas[1].error,
+            "60 prompt tokens and 5 to generate do not fit the context of 64");
+  EXPECT_EQ(report.deltas[2].error, "token id 100 is outside the vocabulary of 100");
+  EXPECT_FALSE(scheduler.Next());
+}
+
+TEST(SchedulerTest, HigherPriorityGoesFirst) {
+  SchedulerOptions options = Options();
+  options.max_rows = 1;
+  Scheduler scheduler(options);
+  scheduler.Submit(Request(1, 3, 1));
+  SequenceRequest urgent = Request(2, 4, 1);
+  urgent.priority = 1;
+  scheduler.Submit(urgent);
+  EXPECT_EQ(scheduler.Next()->n_tokens(), 4);
+}
+
+// A model of what ids a replica must produce: a function of the sequence so far alone.
+int32_t NextId(const std::vector<int32_t>& tokens) {
+  uint32_t hash = 17;
+  for (int32_t id : tokens) hash = hash * 31 + static_cast<uint32_t>(id) + 1;
+  return static_cast<int32_t>((hash >> 7) % 100);
+}
+
+// Plays the ranks: executes plans on pages that hold (id, position), so that any wrong slot, stale
+// block or missing token shows.
+class FakeReplica {
+ public:
+  explicit FakeReplica(const SchedulerOptions& options)
+      : block_size_(options.block_size), pages_(options.n_blocks * options.block_size, {-1, -1}) {}
+
+  StepResult Run(const StepPlan& plan) {
+    for (int64_t t = 0; t < plan.n_tokens(); ++t) {
+      pages_[plan.slots[t]] = {plan.tokens[t], plan.positions[t]};
+    }
+    StepResult result{.plan_id = plan.id};
+    for (const SampleRow& row : plan.samples) {
+      int64_t s = 0;
+      while (plan.q_starts[s + 1] <= row.row) ++s;
+      std::vector<int32_t> tokens;
+      for (int32_t i = 0; i < plan.kv_lens[s]; ++i) {
+        const int32_t block = plan.block_table[s * plan.max_blocks + i / block_size_];
+        const auto [id, position] = pages_[block * block_size_ + i % block_size_];
+        EXPECT_EQ(position, i);
+        tokens.push_back(id);
+      }
+      result.ids.push_back(NextId(tokens));
+    }
+    return result;
+  }
+
+ private:
+  int64_t block_size_;
+  std::vector<std::pair<int32_t, int32_t>> pages_;
+};
+
+struct Expected {
+  SequenceRequest request;
+  std::vector<int32_t> got;
+  std::optional<FinishReason> finish;
+  bool cancelled = false;
+};
+
+void RunRandomTraffic(uint32_t seed) {
+  std::mt19937 random(seed);
+  auto draw = [&](int n) { return static_cast<int>(random() % static_cast<unsigned>(n)); };
+  SchedulerOptions options{.n_blocks = 8 + draw(30),
+                           .block_size = 1 + draw(6),
+                           .max_rows = 1 + draw(8),
+                           .vocab_size = 100,
+                           .pp = 1 + draw(4),
+                           .prefix_cache = draw(4) != 0};
+  options.max_batch_tokens = options.max_rows + draw(20);
+  options.context_length = static_cast<int32_t>(options.n_blocks * options.block_size);
+  Scheduler scheduler(options);
+  FakeReplica replica(options);
+  std::map<uint64_t, Expected> sequences;
+  std::deque<StepPlan> in_flight;
+  int to_submit = 30;
+  int64_t idle_steps = 0;
+
+  auto read_report = [&] {
+    StepReport report = scheduler.TakeReport();
+    for (const SequenceDelta& delta : report.deltas) {
+      Expected& e = sequences.at(delta.id);
+      ASSERT_FALSE(e.finish.has_value()) << "news after the end";
+      if (!delta.ids.empty()) {
+        ASSERT_EQ(delta.offset, static_cast<int32_t>(e.got.size()));
+      }
+      e.got.insert(e.got.end(), delta.ids.begin(), delta.ids.end());
+      e.finish = delta.finish;
+    }
+  };
+
+  while (to_submit > 0 || scheduler.has_work() || !in_flight.empty()) {
+    if (to_submit > 0 && draw(3) == 0) {
+      const uint64_t id = static_cast<uint64_t>(31 - to_submit--);
+      SequenceRequest request{.id = id};
+      const int room = options.context_length;
+      const int n_prompt = 1 + draw(std::max(1, room - 1));
+      // A tiny alphabet, so that prefixes are often shared.
+      for (int i = 0; i < n_prompt; ++i) request.prompt_ids.push_back(draw(3) == 0 ? draw(3) : 0);
+      request.max_tokens = 1 + draw(std::max(1, std::min(20, room - n_prompt)));
+      if (n_prompt + request.max_tokens > room) request.max_tokens = room - n_prompt;
+      if (request.max_tokens < 1) continue;
+      if (draw(2) == 0) request.stop_ids = {draw(100), draw(100), draw(100)};
+      if (draw(3) == 0) request.min_tokens = draw(4);
+      request.priority = draw(3);
+      if (draw(3) == 0) {  // goes on after a crash
+        std::vector<int32_t> tokens = request.prompt_ids;
+        for (int i = draw(request.max_tokens); i > 0; --i) {
+          request.emitted_ids.push_back(NextId(tokens));
+          tokens.push_back(request.emitted_ids.back());
+        }
+      }
+      Expected& expected = sequences[id];
+      expected.request = request;
+      expected.got = request.emitted_ids;
+      scheduler.Submit(request);
+    }
+    if (draw(40) == 0 && !sequences.empty()) {
+      auto it = std::next(sequences.begin(), draw(static_cast<int>(sequences.size())));
+      if (!it->second.finish) it->second.cancelled = true;
+      scheduler.Cancel(it->first);
+    }
+    bool progress = false;
+    if (scheduler.n_in_flight() < options.pp) {
+      if (auto plan = scheduler.Next()) {
+        ASSERT_LE(plan->n_tokens(), options.max_batch_tokens);
+        ASSERT_LE(plan->n_sequences(), options.max_rows);
+        in_flight.push_back(std::move(*plan));
+        progress = true;
+      }
+    }
+    if (!in_flight.empty() && (!progress || draw(2) == 0)) {
+      scheduler.Commit(replica.Run(in_flight.front()));
+      in_flight.pop_front();
+      progress = true;
+    }
+    read_report();
+    idle_steps = progress ? 0 : idle_steps + 1;
+    ASSERT_LT(idle_steps, 200) << "no progress: seed " << seed;
+  }
+
+  for (const auto& [id, e] : sequences) {
+    ASSERT_TRUE(e.finish.has_value()) << id;
+    if (e.cancelled && *e.finish == FinishReason::kCancelled) continue;
+    std::vector<int32_t> tokens = e.request.prompt_ids, ids;
+    FinishReason finish = FinishReason::kLength;
+    while (static_cast<int32_t>(ids.size()) < e.request.max_tokens) {
+      const int32_t next = NextId(tokens);
+      const auto& stops = e.request.stop_ids;
+      const bool replayed = ids.size() < e.request.emitted_ids.size();
+      if (!replayed && static_cast<int32_t>(ids.size()) >= e.request.min_tokens &&
+          std::find(stops.begin(), stops.end(), next) != stops.end()) {
+        finish = FinishReason::kStop;
+        break;
+      }
+      ids.push_back(next);
+      tokens.push_back(next);
+    }
+    ASSERT_EQ(e.got, ids) << "sequence " << id << " seed " << seed;
+    ASSERT_EQ(*e.finish, finish) << "sequence " << id << " seed " << seed;
+  }
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.stats.kv_blocks_used, 0) << "seed " << seed;
+  ASSERT_EQ(report.stats.running, 0);
+  ASSERT_EQ(report.stats.waiting, 0);
+}
+
+TEST(SchedulerTest, RandomTrafficKeepsEveryPromise) {
+  const int n_runs = std::getenv("TRIREME_SOAK") != nullptr ? 20000 : 1500;
+  for (int seed = 1; seed <= n_runs; ++seed) {
+    RunRandomTraffic(static_cast<uint32_t>(seed));
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+}  // namespace
+}  // namespace trireme
