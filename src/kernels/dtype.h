@@ -11,9 +11,7 @@ namespace trireme {
 
 enum class DType : uint8_t { kF32, kF16, kBF16, kI32 };
 
-constexpr size_t SizeOf(DType type) {
-  return type == DType::kF32 || type == DType::kI32 ? 4 : 2;
-}
+constexpr size_t SizeOf(DType type) { return type == DType::kF32 || type == DType::kI32 ? 4 : 2; }
 
 constexpr std::string_view Name(DType type) {
   switch (type) {
@@ -47,7 +45,7 @@ constexpr uint16_t Bf16FromFloat(float value) {
   return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
-// IEEE binary16, exact.
+// IEEE binary16: widening is exact; narrowing rounds to nearest even, beyond 65504 to infinity.
 constexpr float FloatFromF16(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
   const uint32_t exponent = (bits >> 10) & 0x1fu;
@@ -58,6 +56,20 @@ constexpr float FloatFromF16(uint16_t bits) {
   }
   const uint32_t widened = exponent == 31 ? 255u : exponent + 112u;
   return std::bit_cast<float>(sign | (widened << 23) | (mantissa << 13));
+}
+constexpr uint16_t F16FromFloat(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = (bits >> 16) & 0x8000u;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);   // NaN
+  if (magnitude >= 0x477ff000u) return static_cast<uint16_t>(sign | 0x7c00u);  // >= 65520
+  if (magnitude < 0x38800000u) {  // below 2^-14: a multiple of 2^-24
+    // Adding 0.5 leaves the multiple, rounded to nearest even, in the lowest bits of the sum.
+    const float sum = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(sum) - 0x3f000000u));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return static_cast<uint16_t>(sign | ((rounded >> 13) - (112u << 10)));
 }
 
 }  // namespace trireme

@@ -3,8 +3,9 @@
 // Rules that all verbs keep:
 //  - a row's result depends on that row alone, never on T, on the other rows or on threads;
 //  - reductions have one fixed order; multiply-adds are fused where the formula says fma;
-//  - activations are float32 or bfloat16; arithmetic is float32; a bfloat16 result is rounded to
-//    nearest even once, at the end;
+//  - activations are float32 or bfloat16, one type within a call except Linear's x and y;
+//  arithmetic
+//    is float32; a bfloat16 result is rounded to nearest even once, at the end;
 //  - outputs do not overlap inputs unless the comment allows it; empty tensors are allowed;
 //  - calls are asynchronous on devices with a stream; Synchronize() waits.
 // Letters: see tensor.h.
@@ -52,10 +53,10 @@ struct DropoutRow {
   int32_t position = 0;
 };
 
-// One draw by the Gumbel-max rule: argmax over ids v of logit[v] * inverse_temperature + g(v), where
-// g(v) = -log(-log1p(-u)), u = (philox(seed, {v/4, token_index, choice, 1})[v%4] + 0.5) * 2^-32.
-// No sum over the vocabulary is needed, so the draw is the same however the vocabulary is split.
-// Ties go to the smallest id. inverse_temperature = +inf means greedy: no noise.
+// One draw by the Gumbel-max rule: argmax over ids v of logit[v] * inverse_temperature + g(v),
+// where g(v) = -log(-log1p(-u)), u = (philox(seed, {v/4, token_index, choice, 1})[v%4] + 0.5) *
+// 2^-32. No sum over the vocabulary is needed, so the draw is the same however the vocabulary is
+// split. Ties go to the smallest id. inverse_temperature = +inf means greedy: no noise.
 struct Draw {
   float inverse_temperature = 1;
   uint64_t seed = 0;
@@ -84,8 +85,8 @@ class Ops {
 
   // y = x W^T (+ b). Each output element: per chunk, fma over the columns in ascending order from
   // 0; the chunks added as `merges` says; then the bias.
-  //   x: [T,n_in]   y: [T,n_out], or [n_parts,T,n_out] float32 where the weight leaves several parts
-  //   moves w.bytes(): bandwidth-bound for small T; 2*T*n_in*n_out FLOP
+  //   x: [T,n_in]   y: [T,n_out], or [n_parts,T,n_out] float32 where the weight leaves several
+  //   parts moves w.bytes(): bandwidth-bound for small T; 2*T*n_in*n_out FLOP
   virtual void Linear(Tensor y, Tensor x, const Weight& w) = 0;
 
   // y = sum of parts in the order of `merges` (one part each), then + bias [H] unless null.
@@ -118,9 +119,10 @@ class Ops {
   virtual void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tensor slots,
                            const HeadMap& heads) = 0;
 
-  // Causal attention over the pages. Row j of a sequence with n rows sees kv_len - n + j + 1 tokens.
-  // Per (row, head): blocks of B tokens in order, online softmax (Milakov & Gimelshein 2018), every
-  // block in the same arithmetic, so prefill in any chunks and decode agree to the bit.
+  // Causal attention over the pages. Row j of a sequence with n rows sees kv_len - n + j + 1
+  // tokens. Per (row, head): blocks of B tokens in order, online softmax (Milakov & Gimelshein
+  // 2018), every block in the same arithmetic, so prefill in any chunks and decode agree to the
+  // bit.
   //   q, y: [T,N*D]; rows of y past q_starts[S] are left alone
   virtual void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
                          const HeadMap& heads) = 0;
@@ -132,16 +134,18 @@ class Ops {
   // Rows of x picked by index: y[i] = x[rows[i]].    x: [T,H]   rows: [S] int32   y: [S,H]
   virtual void GatherRows(Tensor y, Tensor x, Tensor rows) = 0;
 
-  // best[i]: the winner of draws[i] over the ids first_id .. first_id + V - 1.   logits: [S,V] float32
+  // best[i]: the winner of draws[i] over the ids first_id .. first_id + V - 1; id -1 if V is 0. NaN
+  // never wins; where nothing is above -inf, first_id does.   logits: [S,V] float32
   virtual void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
                             int64_t first_id) = 0;
 
-  // The m largest logits of a row, by (logit descending, id ascending); fewer if V < m. NaN counts
+  // The m largest logits of a row, by (logit descending, id ascending); id -1 past V. NaN counts
   // as -inf. top is [m].   logits: [V] float32
   virtual void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) = 0;
 
   // sums[c] = sum over ids v of chunk c of exp((logit[v] - max) * inverse_temperature), one fixed
-  // order per chunk.   logits: [V] float32   bounds: chunk cuts, 0 .. V
+  // order per chunk; terms that are NaN count as 0.   logits: [V] float32   bounds: chunk cuts, 0
+  // .. V
   virtual void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds,
                        float max, float inverse_temperature) = 0;
 };

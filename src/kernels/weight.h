@@ -13,10 +13,10 @@ namespace trireme {
 class Weight {
  public:
   virtual ~Weight() = default;
-  virtual int64_t n_out() const = 0;    // rows: output features, or vocabulary rows
-  virtual int64_t n_in() const = 0;     // columns: input features
-  virtual int n_parts() const = 0;      // float32 partial sums that Linear leaves
-  virtual size_t bytes() const = 0;     // as packed
+  virtual int64_t n_out() const = 0;  // rows: output features, or vocabulary rows
+  virtual int64_t n_in() const = 0;   // columns: input features
+  virtual int n_parts() const = 0;    // float32 partial sums that Linear leaves
+  virtual size_t bytes() const = 0;   // as packed
   virtual DType dtype() const = 0;
 };
 
@@ -33,12 +33,12 @@ class MatrixSource {
 };
 
 struct WeightSpec {
-  DType dtype = DType::kF32;             // as stored; rounded to nearest even if narrower than the source
+  DType dtype = DType::kF32;  // as stored; rounded to nearest even if narrower than the source
   // Cuts of the columns into chunks, 0 = first < … < last = cols(), each with its own partial sum
   // (empty chunks are allowed: equal neighbours). {} means one chunk.
   std::vector<int64_t> col_bounds;
-  std::vector<uint8_t> merges;           // one per chunk: see sum_tree.h; {} means {0}
-  std::vector<float> bias;               // [rows] or empty; only where n_parts == 1
+  std::vector<uint8_t> merges;  // one per chunk: see sum_tree.h; {} means {0}
+  std::vector<float> bias;      // [rows] or empty; only where n_parts == 1
 };
 
 }  // namespace trireme

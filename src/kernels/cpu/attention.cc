@@ -1,0 +1,113 @@
+#include "kernels/cpu/attention.h"
+
+#include <algorithm>
+
+namespace trireme::cpu {
+namespace {
+
+struct HeadRange {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// The query heads that read KV head `kv_head`: those i with (head_offset + i) / group == kv_head.
+HeadRange QueryHeads(const HeadMap& heads, int64_t kv_head) {
+  const int64_t begin = kv_head * heads.group - heads.head_offset;
+  return {std::clamp<int64_t>(begin, 0, heads.n_heads),
+          std::clamp<int64_t>(begin + heads.group, 0, heads.n_heads)};
+}
+
+void CheckPages(const KvLayer& kv, const HeadMap& heads, int64_t d) {
+  CHECK(kv.k.dtype() == kv.v.dtype());
+  CHECK(kv.k.dtype() == DType::kF32 || kv.k.dtype() == DType::kBF16) << Name(kv.k.dtype());
+  CHECK(kv.k.rank() == 4 && kv.v.rank() == 4);
+  CHECK(kv.k.dim(1) == heads.n_kv_heads && kv.v.dim(1) == heads.n_kv_heads);
+  CHECK(kv.k.dim(2) == d && kv.k.dim(3) == kKvBlockSize);
+  CHECK(kv.v.dim(2) == kKvBlockSize && kv.v.dim(3) == d);
+}
+
+char* At(const Tensor& t, int64_t element) {
+  return static_cast<char*>(t.raw()) + element * static_cast<int64_t>(SizeOf(t.dtype()));
+}
+
+}  // namespace
+
+void AttentionDriver::RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin,
+                                  Tensor slots, const HeadMap& heads) {
+  const int64_t tokens = qkv.dim(0);
+  const int64_t d = qkv.dim(1) / (heads.n_heads + 2 * heads.n_kv_heads);
+  CHECK_EQ(qkv.dim(1), d * (heads.n_heads + 2 * heads.n_kv_heads));
+  CheckPages(kv, heads, d);
+  if (tokens == 0) return;
+  const RopeArgs args = {.q = q.raw(),
+                         .qkv = qkv.raw(),
+                         .type = q.dtype(),
+                         .cos = cos.f32(),
+                         .sin = sin.f32(),
+                         .slots = slots.i32(),
+                         .k_pages = kv.k.raw(),
+                         .v_pages = kv.v.raw(),
+                         .kv_type = kv.k.dtype(),
+                         .n = heads.n_heads,
+                         .kv = heads.n_kv_heads,
+                         .d = d};
+  constexpr int64_t kTokens = 4;  // of one item
+  pool_.For((tokens + kTokens - 1) / kTokens, [&](int64_t i, int) {
+    kernels_.rope_store_kv(args, i * kTokens, std::min(tokens, (i + 1) * kTokens));
+  });
+}
+
+void AttentionDriver::Run(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
+                          const HeadMap& heads) {
+  const int64_t n_sequences = plan.kv_lens.dim(0);
+  if (q.empty() || n_sequences == 0) return;
+  const int64_t d = q.dim(1) / heads.n_heads;
+  CheckPages(kv, heads, d);
+  const int32_t* starts = plan.q_starts.i32();
+  const int32_t* kv_lens = plan.kv_lens.i32();
+
+  items_.clear();
+  for (int32_t s = 0; s < n_sequences; ++s) {
+    const int64_t n = starts[s + 1] - starts[s];
+    CHECK_LE(n, kv_lens[s]);
+    for (int32_t head = 0; head < heads.n_kv_heads; ++head) {
+      const int64_t pairs = n * QueryHeads(heads, head).size();
+      for (int64_t p = 0; p < pairs; p += kMaxQueryRows) {
+        items_.push_back(
+            {s, head, p, static_cast<int>(std::min<int64_t>(kMaxQueryRows, pairs - p))});
+      }
+    }
+  }
+
+  const int64_t scratch_size = (AttentionScratch(d) + 15) / 16 * 16;
+  float* scratch = threads_.Get<float>(pool_.size() * scratch_size);
+  pool_.For(static_cast<int64_t>(items_.size()), [&](int64_t i, int thread) {
+    const Item& item = items_[static_cast<size_t>(i)];
+    const HeadRange group = QueryHeads(heads, item.kv_head);
+    const int64_t page = item.kv_head * kKvBlockSize * d;
+    AttentionTile tile;
+    tile.n_rows = item.n_pairs;
+    const int64_t first_row = starts[item.sequence];
+    const int64_t before = kv_lens[item.sequence] - (starts[item.sequence + 1] - first_row);
+    for (int p = 0; p < item.n_pairs; ++p) {
+      const int64_t row = (item.first_pair + p) / group.size();
+      const int64_t head = group.begin + (item.first_pair + p) % group.size();
+      const int64_t element = (first_row + row) * heads.n_heads * d + head * d;
+      tile.q[p] = At(q, element);
+      tile.y[p] = At(y, element);
+      tile.visible[p] = static_cast<int32_t>(before + row + 1);
+    }
+    tile.blocks = plan.block_table.i32() + item.sequence * plan.block_table.dim(1);
+    tile.type = q.dtype();
+    tile.k_pages = At(kv.k, page);
+    tile.v_pages = At(kv.v, page);
+    tile.block_stride = heads.n_kv_heads * kKvBlockSize * d;
+    tile.kv_type = kv.k.dtype();
+    tile.d = d;
+    tile.scale = scale;
+    tile.scratch = scratch + thread * scratch_size;
+    kernels_.attend(tile);
+  });
+}
+
+}  // namespace trireme::cpu

@@ -1,0 +1,243 @@
+// Rotary positions, KV pages and attention.
+//
+// Keys lie [D][16 tokens] in a block: a lane is a token, scores are fma chains over d ascending.
+// Values lie [16 tokens][D]: a lane is a d, sums are fma chains over the tokens ascending. Both
+// depend on the row and the head alone, so a row among others has the same bits as a row alone.
+#include "kernels/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_kernels.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/kernels.h"
+
+#if TRIREME_SIMD
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/cpu/lanes-inl.h"
+#include "kernels/cpu/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::cpu::HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kB = kKvBlockSize;
+static_assert(kB == kLanes);
+
+// a' = a cos - b sin, b' = b cos + a sin; the second product of each is fused.
+HWY_INLINE void Rotate(float a, float b, float cos, float sin, float* ra, float* rb) {
+  *ra = std::fma(a, cos, -(b * sin));
+  *rb = std::fma(b, cos, a * sin);
+}
+
+template <class T, class P>
+void RopeStoreToken(const RopeArgs& a, int64_t t) {
+  const int64_t half = a.d / 2;
+  const float* cos = a.cos + t * half;
+  const float* sin = a.sin + t * half;
+  const T* row = static_cast<const T*>(a.qkv) + t * (a.n + 2 * a.kv) * a.d;
+  T* q = static_cast<T*>(a.q) + t * a.n * a.d;
+  for (int64_t h = 0; h < a.n; ++h) {
+    for (int64_t i = 0; i < half; ++i) {
+      float x, y;
+      Rotate(ToFloat32(row[h * a.d + i]), ToFloat32(row[h * a.d + half + i]), cos[i], sin[i], &x,
+             &y);
+      FromFloat32(x, &q[h * a.d + i]);
+      FromFloat32(y, &q[h * a.d + half + i]);
+    }
+  }
+  const int64_t slot = a.slots[t];
+  if (slot < 0) return;
+  const T* keys = row + a.n * a.d;
+  const T* values = keys + a.kv * a.d;
+  for (int64_t h = 0; h < a.kv; ++h) {
+    const int64_t page = (slot / kB * a.kv + h) * kB * a.d;
+    P* k = static_cast<P*>(a.k_pages) + page + slot % kB;
+    P* v = static_cast<P*>(a.v_pages) + page + slot % kB * a.d;
+    for (int64_t i = 0; i < half; ++i) {
+      float x, y;
+      Rotate(ToFloat32(keys[h * a.d + i]), ToFloat32(keys[h * a.d + half + i]), cos[i], sin[i], &x,
+             &y);
+      FromFloat32(x, &k[i * kB]);
+      FromFloat32(y, &k[(half + i) * kB]);
+    }
+    for (int64_t i = 0; i < a.d; ++i) FromFloat32(ToFloat32(values[h * a.d + i]), &v[i]);
+  }
+}
+template <class T>
+void RopeStoreAs(const RopeArgs& a, int64_t begin, int64_t end) {
+  for (int64_t t = begin; t < end; ++t) {
+    a.kv_type == DType::kBF16 ? RopeStoreToken<T, Bf16>(a, t) : RopeStoreToken<T, float>(a, t);
+  }
+}
+void RopeStoreKv(const RopeArgs& a, int64_t begin, int64_t end) {
+  a.type == DType::kBF16 ? RopeStoreAs<Bf16>(a, begin, end) : RopeStoreAs<float>(a, begin, end);
+}
+
+// What a tile keeps between blocks, in its scratch.
+struct State {
+  float* q;        // [D][n_rows]
+  float* out;      // [n_rows][padded D]
+  float* weights;  // [n_rows][B]
+  float* values;   // [B][padded D]
+  int64_t padded;  // D up to a multiple of 16
+  float max[kMaxQueryRows];
+  float sum[kMaxQueryRows];
+};
+
+// scores[r] of R rows from row r0 against the block's 16 keys
+template <int R, class P>
+HWY_INLINE void Scores(const AttentionTile& tile, const State& state, const P* keys, int r0) {
+  F32x16 acc[R];
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) acc[r] = Zero16();
+  const float* q = state.q + r0;
+  for (int64_t d = 0; d < tile.d; ++d, q += tile.n_rows, keys += kB) {
+    const F32x16 k = Load16(keys);
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) acc[r] = MulAdd(Set16(q[r]), k, acc[r]);
+  }
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    Store16(Mul(acc[r], Set16(tile.scale)), state.weights + (r0 + r) * kB);
+  }
+}
+
+// Online softmax of one row: scores of the first n tokens become weights, the row's output and sum
+// are rescaled to the new maximum.
+HWY_INLINE void Weigh(State& state, int r, int64_t n) {
+  float* weights = state.weights + r * kB;
+  const Mask16 seen = FirstN16(n);
+  const F32x16 scores = IfThenElse(seen, Load16(weights), Set16(-HUGE_VALF));
+  const float old_max = state.max[r];
+  const float block_max = MaxLanes(scores);
+  const float max = block_max > old_max || block_max != block_max ? block_max : old_max;
+  if (max == -HUGE_VALF) {  // nothing seen so far has any weight
+    Store16(Zero16(), weights);
+    return;
+  }
+  const F32x16 w = IfThenElseZero(seen, Exp(Sub(scores, Set16(max))));
+  Store16(w, weights);
+  if (max != old_max) {
+    const F32x16 shrink = Exp(Set16(old_max - max));
+    float* out = state.out + r * state.padded;
+    for (int64_t d = 0; d < state.padded; d += kLanes)
+      Store16(Mul(Load16(out + d), shrink), out + d);
+    state.sum[r] *= hn::GetLane(shrink.lo);
+    state.max[r] = max;
+  }
+  state.sum[r] += SumLanes(w);
+}
+
+// out[r] += weights[r][j] * values[j] for n ascending tokens, R rows that all see them
+template <int R, class P>
+HWY_INLINE void Accumulate(const State& state, const P* values, int64_t stride, int r0, int64_t n) {
+  for (int64_t d = 0; d < state.padded; d += kLanes) {
+    F32x16 acc[R];
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) acc[r] = Load16(state.out + (r0 + r) * state.padded + d);
+    for (int64_t j = 0; j < n; ++j) {
+      const F32x16 v = Load16(values + j * stride + d);
+      TRIREME_UNROLL
+      for (int r = 0; r < R; ++r) {
+        acc[r] = MulAdd(Set16(state.weights[(r0 + r) * kB + j]), v, acc[r]);
+      }
+    }
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) Store16(acc[r], state.out + (r0 + r) * state.padded + d);
+  }
+}
+
+// Tokens of block b that row r sees.
+HWY_INLINE int64_t Seen(const AttentionTile& tile, int r, int64_t b) {
+  return std::clamp<int64_t>(tile.visible[r] - b * kB, 0, kB);
+}
+
+template <class P>
+void AttendBlock(const AttentionTile& tile, State& state, int64_t b, int64_t written) {
+  const int64_t page = tile.blocks[b] * tile.block_stride;
+  const P* keys = static_cast<const P*>(tile.k_pages) + page;
+  const P* values = static_cast<const P*>(tile.v_pages) + page;
+  int r = 0;
+  for (; r + 4 <= tile.n_rows; r += 4) Scores<4>(tile, state, keys, r);
+  for (; r < tile.n_rows; ++r) Scores<1>(tile, state, keys, r);
+  for (r = 0; r < tile.n_rows; ++r) {
+    if (const int64_t n = Seen(tile, r, b); n > 0) Weigh(state, r, n);
+  }
+  const auto accumulate = [&](const auto* v, int64_t stride) HWY_ATTR {
+    for (int i = 0; i < tile.n_rows;) {
+      const bool four = i + 4 <= tile.n_rows && Seen(tile, i, b) == Seen(tile, i + 3, b);
+      four ? Accumulate<4>(state, v, stride, i, Seen(tile, i, b))
+           : Accumulate<1>(state, v, stride, i, Seen(tile, i, b));
+      i += four ? 4 : 1;
+    }
+  };
+  if (state.padded == tile.d) return accumulate(values, tile.d);
+  for (int64_t j = 0; j < written; ++j) {
+    for (int64_t d = 0; d < tile.d; ++d) {
+      state.values[j * state.padded + d] = ToFloat32(values[j * tile.d + d]);
+    }
+  }
+  accumulate(state.values, state.padded);
+}
+
+template <class T>
+void LoadQueries(const AttentionTile& tile, float* q) {
+  for (int r = 0; r < tile.n_rows; ++r) {
+    const T* row = static_cast<const T*>(tile.q[r]);
+    for (int64_t d = 0; d < tile.d; ++d) q[d * tile.n_rows + r] = ToFloat32(row[d]);
+  }
+}
+template <class T>
+void StoreOutput(const AttentionTile& tile, const State& state, int r) {
+  T* y = static_cast<T*>(tile.y[r]);
+  const F32x16 sum = Set16(state.sum[r]);
+  const float* out = state.out + r * state.padded;
+  for (int64_t d = 0; d < tile.d; d += kLanes) {
+    const F32x16 v = Div(Load16(out + d), sum);
+    tile.d - d >= kLanes ? Store16(v, y + d) : StoreFirst(v, y + d, tile.d - d);
+  }
+}
+
+void Attend(const AttentionTile& tile) {
+  State state;
+  state.padded = (tile.d + kLanes - 1) / kLanes * kLanes;
+  state.q = tile.scratch;
+  state.out = state.q + kMaxQueryRows * state.padded;
+  state.weights = state.out + kMaxQueryRows * state.padded;
+  state.values = state.weights + kMaxQueryRows * kB;
+  tile.type == DType::kBF16 ? LoadQueries<Bf16>(tile, state.q) : LoadQueries<float>(tile, state.q);
+  std::fill_n(state.out, tile.n_rows * state.padded, 0.0f);
+  std::fill_n(state.values, kB * state.padded, 0.0f);
+  std::fill_n(state.max, tile.n_rows, -HUGE_VALF);
+  std::fill_n(state.sum, tile.n_rows, 0.0f);
+  const int64_t seen = *std::max_element(tile.visible, tile.visible + tile.n_rows);
+  for (int64_t b = 0; b * kB < seen; ++b) {
+    const int64_t written = std::min(kB, seen - b * kB);
+    tile.kv_type == DType::kBF16 ? AttendBlock<Bf16>(tile, state, b, written)
+                                 : AttendBlock<float>(tile, state, b, written);
+  }
+  for (int r = 0; r < tile.n_rows; ++r) {
+    tile.type == DType::kBF16 ? StoreOutput<Bf16>(tile, state, r)
+                              : StoreOutput<float>(tile, state, r);
+  }
+}
+
+}  // namespace
+
+AttentionKernels MakeAttentionKernels() { return {.rope_store_kv = RopeStoreKv, .attend = Attend}; }
+
+}  // namespace trireme::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // TRIREME_SIMD
+
+#if HWY_ONCE
+namespace trireme::cpu {
+
+AttentionKernels AttentionKernelsFor(bool avx512) {
+  return avx512 ? N_AVX3::MakeAttentionKernels() : N_AVX2::MakeAttentionKernels();
+}
+
+}  // namespace trireme::cpu
+#endif

@@ -1,0 +1,248 @@
+#include "kernels/cpu/cpu_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "hwy/targets.h"
+#include "kernels/cpu/attention.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/linear.h"
+#include "kernels/cpu/memory.h"
+#include "kernels/cpu/packed_weight.h"
+#include "kernels/cpu/thread_pool.h"
+
+namespace trireme {
+namespace cpu {
+namespace {
+
+// Elements below which a verb stays on the calling thread: a fork costs a few microseconds.
+constexpr int64_t kParallelElements = 32 * 1024;
+
+bool HasTarget(int64_t target) { return (hwy::SupportedTargets() & target) != 0; }
+
+void CheckActivation(const Tensor& t) {
+  CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
+}
+
+// Scored in the order of the vocabulary's answers: the larger first, of equals the smaller id.
+bool Before(const Scored& a, const Scored& b) {
+  return a.score > b.score || (a.score == b.score && a.id < b.id);
+}
+
+class CpuOps : public Ops {
+ public:
+  CpuOps(const CpuOptions& options, bool avx512)
+      : kernels_{LinearKernelsFor(avx512), RowKernelsFor(avx512), AttentionKernelsFor(avx512),
+                 VocabKernelsFor(avx512)},
+        pool_(options.n_threads, options.cpus),
+        linear_(kernels_.linear, pool_),
+        attention_(kernels_.attention, pool_) {}
+
+  Buffer Allocate(size_t bytes) override { return AllocateZeroed(bytes); }
+  void Synchronize() override {}
+  void Upload(Tensor to, const void* from) override {
+    if (!to.empty()) std::memcpy(to.raw(), from, to.bytes());
+  }
+
+  absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
+                                               const WeightSpec& spec) override {
+    return cpu::Pack(source, spec, pool_);
+  }
+  void Linear(Tensor y, Tensor x, const Weight& w) override {
+    CheckActivation(x);
+    CheckActivation(y);
+    linear_.Run(y, x, static_cast<const PackedWeight&>(w));
+  }
+
+  void SumParts(Tensor y, std::span<const float* const> parts, std::span<const uint8_t> merges,
+                const float* bias) override {
+    CheckActivation(y);
+    CHECK(!parts.empty());
+    CHECK_EQ(parts.size(), merges.size());
+    ForRows(y.dim(0), y.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.sum_parts(y.raw(), y.dtype(), parts, merges, bias, begin, end, y.dim(1));
+    });
+  }
+
+  void Embed(Tensor y, Tensor ids, const Weight& w, int64_t first_row) override {
+    CheckActivation(y);
+    CHECK_EQ(y.dim(1), w.n_in());
+    const auto& packed = static_cast<const PackedWeight&>(w);
+    const int64_t h = y.dim(1);
+    float* rows = rows_.Get<float>(pool_.size() * h);
+    pool_.For(y.dim(0), [&](int64_t t, int thread) {
+      float* row = rows + thread * h;
+      const int64_t i = ids.i32()[t] - first_row;
+      if (0 <= i && i < w.n_out()) {
+        packed.UnpackRow(i, row);
+        for (int64_t c = 0; c < h; ++c) row[c] += 0.0f;
+      } else {
+        std::fill_n(row, h, 0.0f);
+      }
+      if (y.dtype() == DType::kF32) {
+        std::copy_n(row, h, y.f32() + t * h);
+      } else {
+        std::transform(row, row + h, y.data<uint16_t>() + t * h, Bf16FromFloat);
+      }
+    });
+  }
+
+  void RmsNorm(Tensor y, Tensor x, Tensor w, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    ForRows(x.dim(0), x.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.rms_norm(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(), w.f32(),
+                             eps, end - begin, x.dim(1));
+    });
+  }
+  void AddRmsNorm(Tensor y, Tensor r, Tensor x, Tensor w, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype() && x.dtype() == r.dtype());
+    ForRows(x.dim(0), x.dim(1), [&](int64_t begin, int64_t end) {
+      void* rows = r.Rows(begin, end).raw();
+      kernels_.rows.add(rows, x.Rows(begin, end).raw(), x.dtype(), (end - begin) * x.dim(1));
+      kernels_.rows.rms_norm(y.Rows(begin, end).raw(), rows, x.dtype(), w.f32(), eps, end - begin,
+                             x.dim(1));
+    });
+  }
+  void Add(Tensor r, Tensor x) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == r.dtype());
+    ForRows(x.dim(0), x.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.add(r.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(),
+                        (end - begin) * x.dim(1));
+    });
+  }
+  void Dropout(Tensor x, std::span<const DropoutRow> rows, int32_t site) override {
+    CheckActivation(x);
+    CHECK_EQ(static_cast<int64_t>(rows.size()), x.dim(0));
+    ForRows(x.dim(0), x.dim(1), [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const DropoutRow& row = rows[static_cast<size_t>(t)];
+        if (row.p > 0)
+          kernels_.rows.dropout(x.Rows(t, t + 1).raw(), x.dtype(), row, site, x.dim(1));
+      }
+    });
+  }
+  void GatedAct(Tensor y, Tensor x, Activation act) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype() && act == Activation::kSilu);
+    CHECK_EQ(x.dim(1), 2 * y.dim(1));
+    ForRows(y.dim(0), y.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.gated_silu(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(),
+                               end - begin, y.dim(1));
+    });
+  }
+  void GatherRows(Tensor y, Tensor x, Tensor rows) override {
+    CHECK(x.dtype() == y.dtype());
+    CHECK_EQ(x.dim(1), y.dim(1));
+    if (y.empty()) return;
+    const size_t row_bytes = static_cast<size_t>(x.dim(1)) * SizeOf(x.dtype());
+    for (int64_t i = 0; i < y.dim(0); ++i) {
+      const int64_t row = rows.i32()[i];
+      std::memcpy(y.Rows(i, i + 1).raw(), x.Rows(row, row + 1).raw(), row_bytes);
+    }
+  }
+
+  void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tensor slots,
+                   const HeadMap& heads) override {
+    CheckActivation(q);
+    CHECK(q.dtype() == qkv.dtype());
+    attention_.RopeStoreKv(q, kv, qkv, cos, sin, slots, heads);
+  }
+  void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
+                 const HeadMap& heads) override {
+    CheckActivation(q);
+    CHECK(q.dtype() == y.dtype());
+    attention_.Run(y, q, kv, plan, scale, heads);
+  }
+
+  void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
+                    int64_t first_id) override {
+    CHECK_EQ(best.size(), draws.size());
+    CHECK_EQ(static_cast<int64_t>(best.size()), logits.dim(0));
+    const int64_t v = logits.dim(1);
+    pool_.For(logits.dim(0), [&](int64_t i, int) {
+      const auto row = static_cast<size_t>(i);
+      best[row] = kernels_.vocab.sample(logits.f32() + i * v, v, draws[row], first_id);
+    });
+  }
+
+  void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) override {
+    std::fill(top.begin(), top.end(), Scored{-HUGE_VALF, -1});
+    const int64_t v = logits.size();
+    const auto m = static_cast<size_t>(std::min<int64_t>(v, static_cast<int64_t>(top.size())));
+    if (m == 0) return;
+    // A heap of the best so far, the worst of them on top.
+    const float* values = logits.f32();
+    size_t n = 0;
+    for (int64_t i = 0; i < v; ++i) {
+      if (n == m) i += kernels_.vocab.skip_below(values + i, v - i, top[0].score);
+      if (i >= v) break;
+      const float value = std::isnan(values[i]) ? -HUGE_VALF : values[i];
+      const Scored candidate = {value, static_cast<int32_t>(first_id + i)};
+      if (n < m) {
+        top[n++] = candidate;
+      } else if (Before(candidate, top[0])) {
+        std::pop_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(m), Before);
+        top[m - 1] = candidate;
+      } else {
+        continue;
+      }
+      std::push_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(n), Before);
+    }
+    std::sort_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(m), Before);
+  }
+
+  void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds, float max,
+               float inverse_temperature) override {
+    CHECK_EQ(bounds.size(), sums.size() + 1);
+    for (size_t c = 0; c < sums.size(); ++c) {
+      sums[c] = kernels_.vocab.exp_sum(logits.f32() + bounds[c], bounds[c + 1] - bounds[c], max,
+                                       inverse_temperature);
+    }
+  }
+
+ private:
+  // f(begin, end) over ranges that cover the rows of a [rows, h] verb.
+  template <typename F>
+  void ForRows(int64_t rows, int64_t h, const F& f) {
+    if (rows == 0 || h == 0) return;
+    if (rows == 1 || rows * h < kParallelElements) return f(0, rows);
+    const int64_t step = std::max<int64_t>(1, kParallelElements / 4 / h);
+    pool_.For((rows + step - 1) / step,
+              [&](int64_t i, int) { f(i * step, std::min(rows, (i + 1) * step)); });
+  }
+
+  const Kernels kernels_;
+  ThreadPool pool_;
+  LinearDriver linear_;
+  AttentionDriver attention_;
+  Scratch rows_;
+};
+
+}  // namespace
+}  // namespace cpu
+
+absl::StatusOr<std::unique_ptr<Ops>> MakeCpuOps(const CpuOptions& options) {
+  if (!cpu::HasTarget(HWY_AVX2)) {
+    return FailedPrecondition(
+        "this CPU has no AVX2 with FMA and F16C, which the CPU backend needs: use a newer machine");
+  }
+  if (options.n_threads < 1) {
+    return InvalidArgument("threads have to be at least 1, not ", options.n_threads);
+  }
+  if (!options.cpus.empty() && static_cast<int>(options.cpus.size()) != options.n_threads) {
+    return InvalidArgument(options.cpus.size(), " cpus for ", options.n_threads,
+                           " threads: give one for each, or none");
+  }
+  return std::unique_ptr<Ops>(
+      std::make_unique<cpu::CpuOps>(options, options.avx512 && cpu::HasTarget(HWY_AVX3)));
+}
+
+std::string CpuTargetName(bool avx512) {
+  return avx512 && cpu::HasTarget(HWY_AVX3) ? "AVX-512" : "AVX2";
+}
+
+}  // namespace trireme

@@ -1,0 +1,240 @@
+// y = x W^T: row tiles times panels of 32 output columns, one SIMD lane per output.
+#include "kernels/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/linear_kernels.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/kernels.h"
+
+#if TRIREME_SIMD
+#include <utility>
+
+#include "kernels/cpu/lanes-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::cpu::HWY_NAMESPACE {
+namespace {
+
+// Accumulators that fit the registers: R rows of kVectors vectors of 16 columns.
+constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 12 : 6;
+template <int R>
+constexpr int kVectors = HWY_TARGET == HWY_AVX3 || R <= 3 ? 2 : 1;
+
+template <class W>
+constexpr int64_t kSlots = 1;  // consecutive k that are packed together
+template <>
+constexpr int64_t kSlots<Bf16> = 2;
+
+// acc[r][v] += x[k][r] * w[k][16 v ..] for n ascending k.
+template <int R, int NV, class W>
+HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
+                            const W* HWY_RESTRICT w, int32_t n) {
+  for (int32_t k = 0; k < n; ++k, x += R, w += kPanel) {
+    F32x16 wv[NV];
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) wv[v] = Load16(w + v * kLanes);
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const F32x16 xr = Set16(x[r]);
+      TRIREME_UNROLL
+      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
+    }
+  }
+}
+
+// Pairs of k: the even one in the lower half of each 32-bit lane. An odd n leaves the last upper
+// half unread, so that padding never meets an infinite x.
+template <int R, int NV>
+HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
+                            const Bf16* HWY_RESTRICT w, int32_t n) {
+  const U32x16 upper = Set16(0xffff0000u);
+  for (int32_t k = 0; k + 1 < n; k += 2, x += 2 * R, w += 2 * kPanel) {
+    U32x16 pair[NV];
+    F32x16 wv[NV];
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      pair[v] = LoadUnsigned(w + 2 * v * kLanes);
+      wv[v] = AsFloat(ShiftLeft16<16>(pair[v]));
+    }
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const F32x16 xr = Set16(x[r]);
+      TRIREME_UNROLL
+      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
+    }
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) wv[v] = AsFloat(And(pair[v], upper));
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const F32x16 xr = Set16(x[R + r]);
+      TRIREME_UNROLL
+      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
+    }
+  }
+  if (n % 2 != 0) {
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      const F32x16 wv = AsFloat(ShiftLeft16<16>(LoadUnsigned(w + 2 * v * kLanes)));
+      TRIREME_UNROLL
+      for (int r = 0; r < R; ++r) acc[r][v] = MulAdd(Set16(x[r]), wv, acc[r][v]);
+    }
+  }
+}
+
+// One segment for NV * 16 of the panel's columns. `sums` is the stack at those columns.
+template <int R, int NV, class W>
+HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, float* sums,
+                          int top) {
+  constexpr int64_t kEntry = R * kPanel;
+  F32x16 acc[R][NV];
+  if (!segment.first) --top;
+  const float* old = sums + top * kEntry;
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      acc[r][v] = segment.first ? Zero16() : Load16(old + r * kPanel + v * kLanes);
+    }
+  }
+  MultiplyAdd<R, NV>(acc, x, w, segment.n);
+  const int merges = segment.last ? segment.merges : 0;
+  for (int m = 0; m < merges; ++m) {
+    --top;
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) {
+      TRIREME_UNROLL
+      for (int v = 0; v < NV; ++v) {
+        acc[r][v] = Add(Load16(sums + top * kEntry + r * kPanel + v * kLanes), acc[r][v]);
+      }
+    }
+  }
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) {
+      Store16(acc[r][v], sums + top * kEntry + r * kPanel + v * kLanes);
+    }
+  }
+  return top + 1;
+}
+
+template <int R, class W>
+int Tile(const TileArgs& args) {
+  constexpr int NV = kVectors<R>;
+  int top = args.top;
+  for (const Segment& segment : args.segments) {
+    const float* x = args.x + int64_t{segment.k - args.k} * R;
+    const int32_t slot = kSlots<W> == 1 ? segment.k - args.k : segment.slot;
+    const W* w = static_cast<const W*>(args.w) + int64_t{slot} * kPanel;
+    int new_top = 0;
+    for (int column = 0; column < kPanel; column += NV * kLanes) {
+      new_top = OneSegment<R, NV, W>(segment, x, w + column * kSlots<W>, args.stack + column, top);
+    }
+    top = new_top;
+  }
+  return top;
+}
+
+template <class W>
+void WidenSegment(float* out, const W* w, int32_t n) {
+  for (int64_t i = 0; i < n * int64_t{kPanel}; i += kLanes) Store16(Load16(w + i), out + i);
+}
+void WidenSegment(float* out, const Bf16* w, int32_t n) {
+  const U32x16 upper = Set16(0xffff0000u);
+  for (int32_t k = 0; k < n; k += 2, w += 2 * kPanel, out += 2 * kPanel) {
+    for (int64_t v = 0; v < kPanel; v += kLanes) {
+      const U32x16 pair = LoadUnsigned(w + 2 * v);
+      Store16(AsFloat(ShiftLeft16<16>(pair)), out + v);
+      if (k + 1 < n) Store16(AsFloat(And(pair, upper)), out + kPanel + v);
+    }
+  }
+}
+template <class W>
+void WidenAll(float* out, const void* w, std::span<const Segment> segments) {
+  if (segments.empty()) return;
+  const Segment& first = segments.front();
+  for (const Segment& s : segments) {
+    WidenSegment(out + int64_t{s.k - first.k} * kPanel,
+                 static_cast<const W*>(w) + int64_t{s.slot} * kPanel, s.n);
+  }
+}
+void Widen(float* out, const void* w, DType w_type, std::span<const Segment> segments) {
+  if (w_type == DType::kBF16) return WidenAll<Bf16>(out, w, segments);
+  if (w_type == DType::kF16) return WidenAll<F16>(out, w, segments);
+  WidenAll<float>(out, w, segments);
+}
+
+template <class T>
+void PackRows(float* out, const T* x, int64_t row_stride, int rows, int64_t k) {
+  if (rows == 1) {
+    int64_t i = 0;
+    for (; i + kLanes <= k; i += kLanes) Store16(Load16(x + i), out + i);
+    for (; i < k; ++i) out[i] = ToFloat32(x[i]);
+    return;
+  }
+  for (int64_t i = 0; i < k; ++i) {
+    for (int r = 0; r < rows; ++r) out[i * rows + r] = ToFloat32(x[r * row_stride + i]);
+  }
+}
+void PackX(float* out, const void* x, DType x_type, int64_t row_stride, int rows, int64_t k) {
+  if (x_type == DType::kBF16) {
+    return PackRows(out, static_cast<const Bf16*>(x), row_stride, rows, k);
+  }
+  PackRows(out, static_cast<const float*>(x), row_stride, rows, k);
+}
+
+template <class T>
+void FinishAs(const FinishArgs& a) {
+  for (int part = 0; part < a.n_parts; ++part) {
+    for (int r = 0; r < a.rows; ++r) {
+      const float* sum = a.stack + (int64_t{part} * a.rows + r) * kPanel;
+      T* y = static_cast<T*>(a.y) + part * a.part_stride + r * a.row_stride;
+      for (int c = 0; c < a.n_cols; c += kLanes) {
+        F32x16 v = Load16(sum + c);
+        if (a.bias != nullptr) v = Add(v, Load16(a.bias + c));
+        if (a.n_cols - c >= kLanes) {
+          Store16(v, y + c);
+        } else {
+          StoreFirst(v, y + c, a.n_cols - c);
+        }
+      }
+    }
+  }
+}
+void Finish(const FinishArgs& args) {
+  args.y_type == DType::kBF16 ? FinishAs<Bf16>(args) : FinishAs<float>(args);
+}
+
+template <int... kRows>
+void FillTiles(LinearKernels* kernels, std::integer_sequence<int, kRows...>) {
+  ((kernels->tile[static_cast<int>(DType::kF32)][kRows + 1] = Tile<kRows + 1, float>), ...);
+  ((kernels->tile[static_cast<int>(DType::kF16)][kRows + 1] = Tile<kRows + 1, F16>), ...);
+  ((kernels->tile[static_cast<int>(DType::kBF16)][kRows + 1] = Tile<kRows + 1, Bf16>), ...);
+}
+
+}  // namespace
+
+LinearKernels MakeLinearKernels() {
+  LinearKernels kernels = {};
+  kernels.max_rows = kMaxRows;
+  FillTiles(&kernels, std::make_integer_sequence<int, kMaxRows>());
+  kernels.widen = Widen;
+  kernels.pack_x = PackX;
+  kernels.finish = Finish;
+  return kernels;
+}
+
+}  // namespace trireme::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // TRIREME_SIMD
+
+#if HWY_ONCE
+namespace trireme::cpu {
+
+LinearKernels LinearKernelsFor(bool avx512) {
+  return avx512 ? N_AVX3::MakeLinearKernels() : N_AVX2::MakeLinearKernels();
+}
+
+}  // namespace trireme::cpu
+#endif

@@ -1,0 +1,165 @@
+// Norms, sums, dropout and activations: row by row, each element in float32.
+#include "kernels/cpu/targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/row_kernels.cc"
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "kernels/cpu/kernels.h"
+
+#if TRIREME_SIMD
+#include <cmath>
+
+#include "kernels/cpu/lanes-inl.h"
+#include "kernels/cpu/math-inl.h"
+#include "kernels/philox.h"
+#include "kernels/sum_tree.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace trireme::cpu::HWY_NAMESPACE {
+namespace {
+
+// Calls f(i, n) for the vectors of a row of h elements: n = 16, and fewer at its end.
+template <class F>
+HWY_INLINE void ForVectors(int64_t h, const F& f) {
+  int64_t i = 0;
+  for (; i + kLanes <= h; i += kLanes) f(i, kLanes);
+  if (i < h) f(i, h - i);
+}
+template <class T>
+HWY_INLINE F32x16 LoadN(const T* p, int64_t n) {
+  return n == kLanes ? Load16(p) : LoadFirst(p, n);
+}
+template <class T>
+HWY_INLINE void StoreN(F32x16 v, T* p, int64_t n) {
+  n == kLanes ? Store16(v, p) : StoreFirst(v, p, n);
+}
+
+template <class T>
+void SumPartsAs(T* y, std::span<const float* const> parts, std::span<const uint8_t> merges,
+                const float* bias, int64_t begin, int64_t end, int64_t h) {
+  for (int64_t t = begin; t < end; ++t) {
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR {
+      F32x16 stack[kMaxSumDepth];
+      int top = 0;
+      for (size_t p = 0; p < parts.size(); ++p) {
+        stack[top++] = LoadN(parts[p] + t * h + i, n);
+        for (int m = 0; m < merges[p]; ++m, --top)
+          stack[top - 2] = Add(stack[top - 2], stack[top - 1]);
+      }
+      F32x16 v = stack[0];
+      if (bias != nullptr) v = Add(v, LoadN(bias + i, n));
+      StoreN(v, y + t * h + i, n);
+    });
+  }
+}
+void SumParts(void* y, DType type, std::span<const float* const> parts,
+              std::span<const uint8_t> merges, const float* bias, int64_t begin, int64_t end,
+              int64_t h) {
+  if (type == DType::kBF16) {
+    return SumPartsAs(static_cast<Bf16*>(y), parts, merges, bias, begin, end, h);
+  }
+  SumPartsAs(static_cast<float*>(y), parts, merges, bias, begin, end, h);
+}
+
+// Squares are summed in 16 lanes (column i in lane i mod 16), then across them.
+template <class T>
+void RmsNormAs(T* y, const T* x, const float* w, float eps, int64_t rows, int64_t h) {
+  for (int64_t t = 0; t < rows; ++t, x += h, y += h) {
+    F32x16 sum = Zero16();
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR {
+      const F32x16 v = LoadN(x + i, n);
+      sum = MulAdd(v, v, sum);
+    });
+    const float mean = SumLanes(sum) / static_cast<float>(h);
+    const F32x16 r = Set16(1.0f / std::sqrt(mean + eps));
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR {
+      StoreN(Mul(Mul(LoadN(x + i, n), r), LoadN(w + i, n)), y + i, n);
+    });
+  }
+}
+void RmsNorm(void* y, const void* x, DType type, const float* w, float eps, int64_t rows,
+             int64_t h) {
+  if (type == DType::kBF16) {
+    return RmsNormAs(static_cast<Bf16*>(y), static_cast<const Bf16*>(x), w, eps, rows, h);
+  }
+  RmsNormAs(static_cast<float*>(y), static_cast<const float*>(x), w, eps, rows, h);
+}
+
+template <class T>
+void AddAs(T* r, const T* x, int64_t size) {
+  ForVectors(size, [&](int64_t i, int64_t n)
+                       HWY_ATTR { StoreN(Add(LoadN(r + i, n), LoadN(x + i, n)), r + i, n); });
+}
+void AddInto(void* r, const void* x, DType type, int64_t n) {
+  if (type == DType::kBF16) return AddAs(static_cast<Bf16*>(r), static_cast<const Bf16*>(x), n);
+  AddAs(static_cast<float*>(r), static_cast<const float*>(x), n);
+}
+
+template <class T>
+void DropoutAs(T* x, const DropoutRow& row, int32_t site, int64_t h) {
+  // kept iff the 32-bit draw is >= p * 2^32, exactly
+  const double limit = std::ceil(static_cast<double>(row.p) * 0x1p32);
+  const bool keeps_any = limit < 0x1p32;
+  const uint32_t threshold = keeps_any ? static_cast<uint32_t>(limit) : 0;
+  const F32x16 kept = Set16(1.0f - row.p);
+  alignas(64) uint32_t draws[4 * kLanes];
+  alignas(64) float keep[4 * kLanes];
+  for (int64_t c = 0; c < h; c += 4 * kLanes) {
+    Philox16(row.seed, static_cast<uint32_t>(c / 4), static_cast<uint32_t>(row.position),
+             static_cast<uint32_t>(site), kDropoutPurpose, draws);
+    for (int64_t j = 0; j < 4 * kLanes; ++j) {
+      keep[j] = keeps_any && draws[j] >= threshold ? 1.0f : 0.0f;
+    }
+    ForVectors(h - c < 4 * kLanes ? h - c : 4 * kLanes, [&](int64_t i, int64_t n) HWY_ATTR {
+      const F32x16 v = Div(LoadN(x + c + i, n), kept);
+      StoreN(IfThenElseZero(Gt(Load16(keep + i), Zero16()), v), x + c + i, n);
+    });
+  }
+}
+void Dropout(void* x, DType type, const DropoutRow& row, int32_t site, int64_t h) {
+  if (type == DType::kBF16) return DropoutAs(static_cast<Bf16*>(x), row, site, h);
+  DropoutAs(static_cast<float*>(x), row, site, h);
+}
+
+// silu(a) * b, silu(a) = a / (1 + e^-a)
+template <class T>
+void GatedSiluAs(T* y, const T* x, int64_t rows, int64_t f) {
+  for (int64_t t = 0; t < rows; ++t, x += 2 * f, y += f) {
+    ForVectors(f, [&](int64_t i, int64_t n) HWY_ATTR {
+      const F32x16 a = LoadN(x + i, n);
+      const F32x16 silu = Div(a, Add(Set16(1.0f), Exp(Neg(a))));
+      StoreN(Mul(silu, LoadN(x + f + i, n)), y + i, n);
+    });
+  }
+}
+void GatedSilu(void* y, const void* x, DType type, int64_t rows, int64_t f) {
+  if (type == DType::kBF16) {
+    return GatedSiluAs(static_cast<Bf16*>(y), static_cast<const Bf16*>(x), rows, f);
+  }
+  GatedSiluAs(static_cast<float*>(y), static_cast<const float*>(x), rows, f);
+}
+
+}  // namespace
+
+RowKernels MakeRowKernels() {
+  return {.sum_parts = SumParts,
+          .rms_norm = RmsNorm,
+          .add = AddInto,
+          .dropout = Dropout,
+          .gated_silu = GatedSilu};
+}
+
+}  // namespace trireme::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+#endif  // TRIREME_SIMD
+
+#if HWY_ONCE
+namespace trireme::cpu {
+
+RowKernels RowKernelsFor(bool avx512) {
+  return avx512 ? N_AVX3::MakeRowKernels() : N_AVX2::MakeRowKernels();
+}
+
+}  // namespace trireme::cpu
+#endif

@@ -1,0 +1,71 @@
+// Fork-join over a few pinned threads. The calling thread is thread 0 and works too.
+//
+// A worker waits for the next epoch: it spins briefly, so that the verbs of one step follow each
+// other without system calls, then sleeps in a futex, so that an idle pool uses no CPU.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+namespace trireme::cpu {
+
+class ThreadPool {
+ public:
+  // `cpus`: thread i, the calling one included, is pinned to cpus[i]; empty: not pinned.
+  ThreadPool(int n_threads, const std::vector<int>& cpus);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // f(thread) on every thread; returns when all have.
+  template <typename F>
+  void Run(const F& f) {
+    RunJob([](const void* context, int thread) { (*static_cast<const F*>(context))(thread); }, &f);
+  }
+
+  // f(i, thread) for i in 0 .. n-1; a thread takes the next when it is done with its last.
+  template <typename F>
+  void For(int64_t n, const F& f) {
+    if (n <= 1 || workers_.empty()) {
+      for (int64_t i = 0; i < n; ++i) f(i, 0);
+      return;
+    }
+    std::atomic<int64_t> next = 0;
+    Run([&](int thread) {
+      for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, thread);
+    });
+  }
+
+  // Inside Run: waits until every thread has come here.
+  void Barrier();
+
+ private:
+  using Job = void (*)(const void* context, int thread);
+
+  void RunJob(Job job, const void* context);
+  void Work(int thread);
+  // Waits until `word` is no longer `old`: spins, then sleeps, counted in `sleepers`.
+  void WaitWhile(const std::atomic<uint32_t>& word, uint32_t old, std::atomic<uint32_t>& sleepers);
+
+  std::vector<std::thread> workers_;
+  int64_t spin_ns_ = 0;
+
+  // Written by the calling thread before it advances epoch_.
+  Job job_ = nullptr;  // null: the worker ends
+  const void* context_ = nullptr;
+
+  alignas(64) std::atomic<uint32_t> epoch_ = 0;
+  std::atomic<uint32_t> epoch_sleepers_ = 0;
+  alignas(64) std::atomic<uint32_t> working_ = 0;  // workers that have not finished the job
+  std::atomic<uint32_t> done_ = 0;                 // advanced by the last of them
+  std::atomic<uint32_t> done_sleepers_ = 0;
+  alignas(64) std::atomic<uint32_t> arrived_ = 0;  // at the barrier
+  std::atomic<uint32_t> phase_ = 0;                // of the barrier
+  std::atomic<uint32_t> phase_sleepers_ = 0;
+};
+
+}  // namespace trireme::cpu
