@@ -1,0 +1,131 @@
+#include "harness.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <mutex>
+#include <thread>
+
+#include "base/file.h"
+
+namespace trireme {
+namespace {
+
+std::string Source(const std::string& path) { return std::string(TRIREME_SOURCE_DIR "/") + path; }
+
+class LogitsRecorder {
+ public:
+  void Record(const StepPlan& plan, Tensor logits, const Split& split) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    for (size_t i = 0; i < plan.samples.size(); ++i) {
+      const SampleRow& row = plan.samples[i];
+      std::vector<float>& all = logits_[{row.params.seed, row.token_index}];
+      all.resize(static_cast<size_t>(split.n_vocab()));
+      const float* here = logits.f32() + static_cast<int64_t>(i) * split.vocab().size();
+      std::copy(here, here + split.vocab().size(), all.begin() + split.vocab().begin);
+    }
+  }
+  std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> Take() { return std::move(logits_); }
+
+ private:
+  std::mutex mutex_;  // guards logits_: ranks write their parts
+  std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits_;
+};
+
+void RunPlan(ReplicaRank& rank, const StepPlan& plan, LogitsRecorder& recorder,
+             std::optional<StepResult>* result) {
+  *result = rank.engine().Run(plan);
+  if (rank.split().last_stage() && !plan.samples.empty()) {
+    recorder.Record(plan, rank.engine().logits(), rank.split());
+  }
+}
+
+void Follow(World& world, ReplicaRank& rank, LogitsRecorder& recorder) {
+  while (true) {
+    const StepPlan plan = ParsePlan(world.NextPublished());
+    if (plan.kind == StepPlan::Kind::kStop) return;
+    std::optional<StepResult> result;
+    RunPlan(rank, plan, recorder, &result);
+    if (result) world.Report(Serialize(*result));
+  }
+}
+
+void Lead(World& world, ReplicaRank& rank, std::vector<Arrival>& arrivals, LogitsRecorder& recorder,
+          Outcome* outcome) {
+  Scheduler scheduler(rank.scheduler_options());
+  size_t next = 0;
+  auto read_report = [&] {
+    StepReport report = scheduler.TakeReport();
+    for (const SequenceDelta& delta : report.deltas) {
+      EXPECT_EQ(delta.error, "");
+      auto& ids = outcome->ids[delta.id];
+      ids.insert(ids.end(), delta.ids.begin(), delta.ids.end());
+    }
+    outcome->stats = report.stats;
+  };
+  while (next < arrivals.size() || scheduler.has_work()) {
+    while (next < arrivals.size() &&
+           (arrivals[next].before_step <= outcome->steps || !scheduler.has_work())) {
+      scheduler.Submit(arrivals[next++].request);
+    }
+    while (auto bytes = world.PollReport()) scheduler.Commit(ParseResult(*bytes));
+    if (scheduler.n_in_flight() < rank.split().pp()) {
+      if (auto plan = scheduler.Next()) {
+        ++outcome->steps;
+        if (world.size() > 1) world.Publish(Serialize(*plan));
+        std::optional<StepResult> result;
+        RunPlan(rank, *plan, recorder, &result);
+        if (result) scheduler.Commit(*result);
+        read_report();
+        continue;
+      }
+    }
+    if (scheduler.n_in_flight() > 0) world.Wait(kNoDeadline, true);
+    read_report();
+  }
+  read_report();
+  if (world.size() > 1) world.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
+  outcome->traffic = rank.mesh().tp_traffic();
+}
+
+}  // namespace
+
+Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals) {
+  const int n = options.layout.n_ranks();
+  std::vector<std::unique_ptr<World>> worlds;
+  if (n == 1) {
+    worlds.push_back(MakeSingleWorld());
+  } else {
+    worlds = MakeThreadWorlds(n);
+  }
+  LogitsRecorder recorder;
+  Outcome outcome;
+  auto run = [&](int r) {
+    ReplicaOptions mine = options;
+    if (mine.threads == 0) mine.threads = 1;
+    auto rank = ReplicaRank::Load(mine, *worlds[r]);
+    ASSERT_TRUE(rank.ok()) << rank.status();
+    if (r == 0) {
+      Lead(*worlds[0], **rank, arrivals, recorder, &outcome);
+    } else {
+      Follow(*worlds[r], **rank, recorder);
+    }
+  };
+  std::vector<std::thread> threads;
+  for (int r = 1; r < n; ++r) threads.emplace_back(run, r);
+  run(0);
+  for (std::thread& thread : threads) thread.join();
+  outcome.logits = recorder.Take();
+  return outcome;
+}
+
+std::string GoldenModel(const std::string& name) { return Source("tests/golden/logits/" + name); }
+
+std::string BundledModel() { return Source("examples/models/austen"); }
+
+std::string SharedModel(const std::string& name) {
+  const std::string path = Source("../shared/models/" + name);
+  return FileExists(path + "/config.json") ? path : "";
+}
+
+}  // namespace trireme

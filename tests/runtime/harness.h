@@ -1,0 +1,33 @@
+// Runs replicas inside a test, ranks as threads, and keeps every logit that an id was drawn from.
+#pragma once
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/replica_rank.h"
+
+namespace trireme {
+
+struct Arrival {
+  SequenceRequest request;
+  int before_step = 0;  // submitted before this step of the schedule
+};
+
+struct Outcome {
+  std::map<uint64_t, std::vector<int32_t>> ids;                           // by sequence
+  std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits;     // by (seed, token index)
+  ReplicaStats stats;
+  int64_t steps = 0;
+  Traffic traffic;  // of rank 0's tensor-parallel group
+};
+
+// The sequences' seeds must differ: they name the logits.
+Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals);
+
+std::string GoldenModel(const std::string& name);   // tests/golden/logits/<name>
+std::string BundledModel();                         // examples/models/…
+std::string SharedModel(const std::string& name);   // ../shared/models/<name>; "" if absent
+
+}  // namespace trireme
