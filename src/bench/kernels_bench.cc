@@ -1,0 +1,315 @@
+#include "bench/kernels_bench.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <functional>
+#include <iomanip>
+#include <memory>
+#include <ostream>
+#include <random>
+
+#include "base/file.h"
+#include "bench/machine_probe.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "kernels/sum_tree.h"
+#include "nlohmann/json.hpp"
+
+namespace trireme {
+namespace {
+
+// TinyLlama 1.1B.
+constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadSize = 64, kFfn = 5632,
+                  kVocabulary = 32000;
+constexpr int64_t kContext = 1024;  // tokens in the cache of a decode
+constexpr size_t kColdBytes = size_t{384}
+                              << 20;  // weights in turn, so that none comes from a cache
+constexpr double kMinSeconds = 0.03;  // of one measurement
+constexpr int kChunks = 32;
+
+// Values of about the right size, cheap to make: the time does not depend on them.
+class RandomMatrix : public MatrixSource {
+ public:
+  RandomMatrix(int64_t rows, int64_t cols)
+      : rows_(rows), cols_(cols), row_(static_cast<size_t>(cols + 4096)) {
+    std::mt19937 random(1);
+    for (uint16_t& v : row_)
+      v = Bf16FromFloat((static_cast<float>(random() % 2001) - 1000) * 2e-5f);
+  }
+  int64_t rows() const override { return rows_; }
+  int64_t cols() const override { return cols_; }
+  DType dtype() const override { return DType::kBF16; }
+  absl::Status Read(int64_t row, int64_t n_rows, std::byte* out) const override {
+    for (int64_t i = 0; i < n_rows; ++i) {
+      std::memcpy(out + i * cols_ * 2, row_.data() + (row + i) * 31 % 4096,
+                  static_cast<size_t>(cols_) * 2);
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  int64_t rows_, cols_;
+  std::vector<uint16_t> row_;
+};
+
+struct BenchCase {
+  std::string name;
+  int64_t rows = 0;
+  double bytes = 0;  // that have to move, from or to memory
+  double flops = 0;  // 0: bandwidth alone bounds it
+  std::function<void()> run;
+  double best = 1e30;  // seconds
+};
+
+class KernelsBench {
+ public:
+  KernelsBench(const KernelsBenchOptions& options, std::unique_ptr<Ops> ops)
+      : options_(options), ops_(std::move(ops)) {}
+
+  absl::Status Run(std::ostream& out) {
+    RETURN_IF_ERROR(
+        AddLinear("linear.qkv", (kHeads + 2 * kKvHeads) * kHeadSize, kHidden, false, 512));
+    RETURN_IF_ERROR(AddLinear("linear.o", kHidden, kHeads * kHeadSize, true, 512));
+    RETURN_IF_ERROR(AddLinear("linear.up", kFfn, kHidden, false, 512));
+    RETURN_IF_ERROR(AddLinear("linear.gate_up", 2 * kFfn, kHidden, false, 512));
+    RETURN_IF_ERROR(AddLinear("linear.down", kHidden, kFfn, true, 512));
+    RETURN_IF_ERROR(AddLinear("linear.lm_head", kVocabulary, kHidden, false, 64));
+    AddRowVerbs();
+    AddAttention();
+    AddVocabulary();
+    if (cases_.empty()) return InvalidArgument("no kernel's name contains '", options_.only, "'");
+    Measure();
+    Print(out);
+    return options_.json.empty() ? absl::OkStatus() : WriteFile(options_.json, Json());
+  }
+
+ private:
+  bool Wanted(const std::string& name) const {
+    return name.find(options_.only) != std::string::npos;
+  }
+  Tensor New(DType dtype, std::initializer_list<int64_t> shape) {
+    int64_t size = 1;
+    for (int64_t dim : shape) size *= dim;
+    buffers_.push_back(ops_->Allocate(static_cast<size_t>(size) * SizeOf(dtype)));
+    return Tensor(buffers_.back().data(), dtype, shape);
+  }
+  Tensor Activations(int64_t rows, int64_t cols) {
+    Tensor t = New(options_.activations, {rows, cols});
+    for (int64_t i = 0; i < t.size(); ++i) {
+      const float value = static_cast<float>(i * 7919 % 2001 - 1000) * 1e-3f;
+      if (t.dtype() == DType::kF32) {
+        t.f32()[i] = value;
+      } else {
+        t.data<uint16_t>()[i] = Bf16FromFloat(value);
+      }
+    }
+    return t;
+  }
+  void Add(const std::string& name, int64_t rows, double bytes, double flops,
+           std::function<void()> run) {
+    cases_.push_back({name, rows, bytes, flops, std::move(run)});
+  }
+
+  // `row_parallel`: K in chunks, as the O and down projections are.
+  absl::Status AddLinear(const std::string& name, int64_t n, int64_t k, bool row_parallel,
+                         int64_t max_rows) {
+    if (!Wanted(name)) return absl::OkStatus();
+    WeightSpec spec = {.dtype = options_.weights};
+    if (row_parallel) {
+      for (int i = 0; i <= kChunks; ++i) spec.col_bounds.push_back(i * k / kChunks);
+      spec.merges = SumTree(kChunks).Merges({0, kChunks});
+    }
+    auto weights = std::make_shared<std::vector<std::unique_ptr<Weight>>>();
+    size_t bytes = 0;
+    while (bytes < kColdBytes) {
+      ASSIGN_OR_RETURN(auto weight, ops_->Pack(RandomMatrix(n, k), spec));
+      bytes += weight->bytes();
+      weights->push_back(std::move(weight));
+    }
+    for (int64_t t : options_.rows) {
+      if (t > max_rows) continue;
+      const Tensor x = Activations(t, k), y = New(options_.activations, {t, n});
+      const double moved = static_cast<double>(weights->front()->bytes() + x.bytes() + y.bytes());
+      Add(name, t, moved, 2.0 * static_cast<double>(t * n * k), [=, this, i = size_t{0}]() mutable {
+        ops_->Linear(y, x, *(*weights)[i++ % weights->size()]);
+      });
+    }
+    return absl::OkStatus();
+  }
+
+  void AddRowVerbs() {
+    for (int64_t t : options_.rows) {
+      const Tensor x = Activations(t, kHidden), r = Activations(t, kHidden),
+                   y = Activations(t, kHidden);
+      const Tensor w = New(DType::kF32, {kHidden});
+      const auto size = static_cast<double>(x.bytes());
+      if (Wanted("add_rms_norm")) {
+        Add("add_rms_norm", t, 4 * size, 0, [=, this] { ops_->AddRmsNorm(y, r, x, w, 1e-5f); });
+      }
+      if (Wanted("gated_silu")) {
+        const Tensor gate_up = Activations(t, 2 * kFfn), act = Activations(t, kFfn);
+        Add("gated_silu", t, static_cast<double>(gate_up.bytes() + act.bytes()), 0,
+            [=, this] { ops_->GatedAct(act, gate_up, Activation::kSilu); });
+      }
+      if (Wanted("sum_parts_2")) {
+        const Tensor a = New(DType::kF32, {t, kHidden}), b = New(DType::kF32, {t, kHidden});
+        Add("sum_parts_2", t, size + 2.0 * static_cast<double>(a.bytes()), 0, [=, this] {
+          const float* parts[] = {a.f32(), b.f32()};
+          const uint8_t merges[] = {0, 1};
+          ops_->SumParts(y, parts, merges, nullptr);
+        });
+      }
+    }
+  }
+
+  // Prefill: T tokens of one new sequence. Decode: T sequences with kContext tokens each.
+  void AddAttention() {
+    const HeadMap heads = {kHeads, kKvHeads, kHeads / kKvHeads, 0};
+    for (const bool decode : {true, false}) {
+      for (int64_t t : options_.rows) {
+        if ((decode && t > 64) || (!decode && t < 64)) continue;
+        const std::string name = decode ? "attention.decode" : "attention.prefill";
+        if (!Wanted(name)) continue;
+        const int64_t sequences = decode ? t : 1, length = decode ? kContext : t;
+        const int64_t blocks = (length + kKvBlockSize - 1) / kKvBlockSize;
+        const KvLayer kv = {
+            New(options_.activations, {sequences * blocks, kKvHeads, kHeadSize, kKvBlockSize}),
+            New(options_.activations, {sequences * blocks, kKvHeads, kKvBlockSize, kHeadSize})};
+        const Tensor q = Activations(t, kHeads * kHeadSize), y = Activations(t, kHeads * kHeadSize);
+        AttentionPlan plan = {New(DType::kI32, {sequences + 1}), New(DType::kI32, {sequences}),
+                              New(DType::kI32, {sequences, blocks})};
+        for (int64_t s = 0; s <= sequences; ++s)
+          plan.q_starts.i32()[s] = static_cast<int32_t>(s * t / sequences);
+        for (int64_t s = 0; s < sequences; ++s)
+          plan.kv_lens.i32()[s] = static_cast<int32_t>(length);
+        for (int64_t b = 0; b < sequences * blocks; ++b)
+          plan.block_table.i32()[b] = static_cast<int32_t>(b);
+        // pairs of (query, key) that see each other: two products of D each
+        const double pairs =
+            decode ? static_cast<double>(t * length) : 0.5 * static_cast<double>(t * (t + 1));
+        Add(name, t, static_cast<double>(kv.k.bytes() + kv.v.bytes()),
+            4.0 * pairs * kHeads * kHeadSize,
+            [=, this] { ops_->Attention(y, q, kv, plan, 0.125f, heads); });
+      }
+    }
+  }
+
+  void AddVocabulary() {
+    const Tensor logits = New(DType::kF32, {16, kVocabulary});
+    std::mt19937 random(3);
+    std::normal_distribution<float> normal(0, 3);
+    for (int64_t i = 0; i < logits.size(); ++i) logits.f32()[i] = normal(random);
+    for (int64_t t : {1, 16}) {
+      const Tensor rows = logits.Rows(0, t);
+      const auto bytes = static_cast<double>(rows.bytes());
+      for (const bool greedy : {true, false}) {
+        const std::string name = greedy ? "sample.greedy" : "sample.draw";
+        if (!Wanted(name)) continue;
+        Add(name, t, bytes, 0, [=, this, token = uint32_t{0}]() mutable {
+          std::vector<Scored> best(static_cast<size_t>(t));
+          const std::vector<Draw> draws(best.size(), {greedy ? HUGE_VALF : 1.0f, 7, 0, token++});
+          ops_->SampleArgmax(best, rows, draws, 0);
+        });
+      }
+    }
+    const Tensor row = logits.Rows(0, 1).As({kVocabulary});
+    if (Wanted("top_logits")) {
+      for (int64_t m : {50, 1000}) {
+        Add(StrCat("top_logits.", m), 1, static_cast<double>(row.bytes()), 0, [=, this] {
+          std::vector<Scored> top(static_cast<size_t>(m));
+          ops_->TopLogits(top, row, 0);
+        });
+      }
+    }
+    if (Wanted("exp_sums")) {
+      Add("exp_sums", 1, static_cast<double>(row.bytes()), 0, [=, this] {
+        std::vector<float> sums(kChunks);
+        std::vector<int64_t> bounds;
+        for (int i = 0; i <= kChunks; ++i) bounds.push_back(i * kVocabulary / kChunks);
+        ops_->ExpSums(sums, row, bounds, 12, 1);
+      });
+    }
+  }
+
+  void Measure() {
+    using Clock = std::chrono::steady_clock;
+    const Buffer memory = ops_->Allocate(kColdBytes);
+    std::fill_n(memory.data(), memory.bytes(), std::byte{1});
+    const bool avx512 = CpuTargetName(options_.avx512) == "AVX-512";
+    for (int round = 0; round <= options_.rounds; ++round) {  // the first one warms up
+      bandwidth_ =
+          std::max(bandwidth_, ReadBandwidth({memory.data(), memory.bytes()}, options_.n_threads));
+      peak_ = std::max(peak_, FmaPeak(options_.n_threads, avx512));
+      for (BenchCase& c : cases_) {
+        const auto start = Clock::now();
+        int64_t calls = 0;
+        double seconds = 0;
+        do {
+          c.run();
+          ++calls;
+          seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        } while (seconds < kMinSeconds && round > 0);
+        if (round > 0) c.best = std::min(c.best, seconds / static_cast<double>(calls));
+      }
+    }
+  }
+
+  double Bound(const BenchCase& c) const { return std::max(c.bytes / bandwidth_, c.flops / peak_); }
+
+  void Print(std::ostream& out) const {
+    out << CpuTargetName(options_.avx512) << ", " << options_.n_threads << " threads, weights "
+        << Name(options_.weights) << ", activations " << Name(options_.activations) << std::fixed
+        << std::setprecision(1) << "\nread bandwidth " << bandwidth_ * 1e-9 << " GB/s, FMA peak "
+        << peak_ * 1e-9 << " GFLOP/s (best of " << options_.rounds + 1 << ")\n"
+        << std::left << std::setw(20) << "kernel" << std::right << std::setw(5) << "T"
+        << std::setw(12) << "us" << std::setw(9) << "GB/s" << std::setw(9) << "GFLOP/s"
+        << std::setw(9) << "of read" << std::setw(9) << "of FMA" << std::setw(9) << "of bound"
+        << "\n";
+    for (const BenchCase& c : cases_) {
+      out << std::left << std::setw(20) << c.name << std::right << std::setw(5) << c.rows
+          << std::setw(12) << c.best * 1e6 << std::setw(9) << c.bytes / c.best * 1e-9
+          << std::setw(9) << c.flops / c.best * 1e-9 << std::setw(8)
+          << 100 * c.bytes / c.best / bandwidth_ << "%" << std::setw(8)
+          << 100 * c.flops / c.best / peak_ << "%" << std::setw(8) << 100 * Bound(c) / c.best
+          << "%\n";
+    }
+    out.flush();
+  }
+
+  std::string Json() const {
+    nlohmann::json json = {{"target", CpuTargetName(options_.avx512)},
+                           {"threads", options_.n_threads},
+                           {"weights", std::string(Name(options_.weights))},
+                           {"activations", std::string(Name(options_.activations))},
+                           {"read_bytes_per_s", bandwidth_},
+                           {"fma_flop_per_s", peak_},
+                           {"kernels", nlohmann::json::array()}};
+    for (const BenchCase& c : cases_) {
+      json["kernels"].push_back({{"kernel", c.name},
+                                 {"rows", c.rows},
+                                 {"seconds", c.best},
+                                 {"bytes", c.bytes},
+                                 {"flop", c.flops},
+                                 {"of_bound", Bound(c) / c.best}});
+    }
+    return json.dump(2) + "\n";
+  }
+
+  const KernelsBenchOptions& options_;
+  std::unique_ptr<Ops> ops_;
+  std::vector<Buffer> buffers_;
+  std::vector<BenchCase> cases_;
+  double bandwidth_ = 0;  // bytes per second, best of the run
+  double peak_ = 0;       // FLOP per second, best of the run
+};
+
+}  // namespace
+
+absl::Status RunKernelsBench(const KernelsBenchOptions& options, std::ostream& out) {
+  ASSIGN_OR_RETURN(
+      auto ops,
+      MakeCpuOps({.n_threads = options.n_threads, .cpus = options.cpus, .avx512 = options.avx512}));
+  return KernelsBench(options, std::move(ops)).Run(out);
+}
+
+}  // namespace trireme
