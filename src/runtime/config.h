@@ -18,15 +18,17 @@ struct RopeConfig {
   Type type = Type::kDefault;
   double theta = 10000;
   double factor = 1;
-  int64_t original_max_positions = 0;  // "original_max_position_embeddings", or max_positions
-  double low_freq_factor = 1;          // llama3
-  double high_freq_factor = 4;         // llama3
-  double beta_fast = 32;               // yarn
-  double beta_slow = 1;                // yarn
-  double attention_factor = 0;         // yarn; 0: derived from factor and mscale
-  double mscale = 0;                   // yarn; 0: absent
-  double mscale_all_dim = 0;           // yarn; 0: absent
-  bool truncate = true;                // yarn
+  // Positions of the pre-training: "original_max_position_embeddings", or max_positions (always so
+  // for `dynamic`).
+  int64_t original_max_positions = 0;
+  double low_freq_factor = 1;   // llama3
+  double high_freq_factor = 4;  // llama3
+  double beta_fast = 32;        // yarn
+  double beta_slow = 1;         // yarn
+  double attention_factor = 0;  // yarn; 0: derived from factor and mscale
+  double mscale = 0;            // yarn; 0: absent
+  double mscale_all_dim = 0;    // yarn; 0: absent
+  bool truncate = true;         // yarn
 };
 
 struct ModelConfig {
@@ -34,30 +36,47 @@ struct ModelConfig {
   int64_t hidden = 0;
   int64_t n_layers = 0;
   int64_t n_heads = 0;
-  int64_t n_kv_heads = 0;
-  int64_t head_dim = 0;
+  int64_t n_kv_heads = 0;  // divides n_heads
+  int64_t head_dim = 0;    // even
   int64_t ffn = 0;
   int64_t vocab = 0;
-  int64_t max_positions = 0;
+  int64_t max_positions = 0;  // "max_position_embeddings"
   float rms_norm_eps = 1e-6f;
   bool tied_embeddings = false;
-  bool attention_bias = false;
-  bool mlp_bias = false;
+  bool attention_bias = false;  // on q, k, v and o
+  bool mlp_bias = false;        // on gate, up and down
   Activation activation = Activation::kSilu;
   RopeConfig rope;
-  DType dtype = DType::kF32;     // the checkpoint's torch_dtype, or f32
-  std::vector<int32_t> eos_ids;  // generation_config.json's, else config.json's
+  DType dtype = DType::kF32;     // the checkpoint's dtype or torch_dtype, or f32
+  std::vector<int32_t> eos_ids;  // generation_config.json's, else config.json's; ascending
 
   int64_t group() const { return n_heads / n_kv_heads; }
+
+  // Longest sequence: `dynamic` scaling goes beyond max_positions by its factor.
+  int64_t context() const {
+    if (rope.type != RopeConfig::Type::kDynamic) return max_positions;
+    return static_cast<int64_t>(static_cast<double>(max_positions) * rope.factor);
+  }
 };
 
-// INVALID_ARGUMENT naming the key that is missing, of the wrong type or impossible (heads that do
-// not divide by KV heads, …); UNIMPLEMENTED naming an architecture, activation or scaling that is
-// not supported. `generation_config` may be empty.
+// The architectures that can be run, as config.json names them.
+std::vector<std::string> SupportedArchitectures();
+
+// The texts of config.json and, unless it is empty, generation_config.json. Keys that are absent
+// take the defaults of Hugging Face's LlamaConfig (eos_token_id: none). One line names the key:
+// INVALID_ARGUMENT where it is missing, of the wrong type or impossible (heads that do not divide
+// by KV heads, …); UNIMPLEMENTED where it asks for an architecture, activation, scaling,
+// quantisation or other feature that is not supported. Keys that do not change the result are
+// ignored.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
                                              std::string_view generation_config);
 
-// Random-weight shapes for benches: "tinyllama-1.1b", "qwen2-0.5b", "llama3-8b", …
+// Reads both files from a model's directory. NOT_FOUND or PERMISSION_DENIED where config.json
+// cannot be read; errors name the file.
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+
+// Shapes of well-known models, for random weights in benches: "tinyllama-1.1b", "qwen2-0.5b",
+// "llama3-8b", …; bf16, no eos_ids. NOT_FOUND listing the names.
 absl::StatusOr<ModelConfig> NamedShape(std::string_view name);
 std::vector<std::string> ShapeNames();
 
