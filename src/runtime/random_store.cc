@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -20,13 +21,10 @@ constexpr uint64_t Mix(uint64_t x) {
 }
 constexpr uint64_t kStep = 0x9e3779b97f4a7c15u;
 
-// Four columns share one draw of 64 bits, 16 each.
-constexpr int64_t kColumns = 4;
-
-float Value(uint64_t draw, int lane) {
-  const auto signed_bits = static_cast<int16_t>(static_cast<uint16_t>(draw >> (16 * lane)));
-  return static_cast<float>(signed_bits) * (kHalfWidth / 32768);
-}
+// A draw of 64 bits serves four columns, 16 bits each. Columns come in blocks of a fixed size, so
+// that the compiler turns the conversions into SIMD.
+constexpr int64_t kColumnsPerDraw = 4;
+constexpr int64_t kBlock = 256;
 
 struct ToF32 {
   using Type = float;
@@ -36,35 +34,43 @@ struct ToF16 {
   using Type = uint16_t;
   static uint16_t Convert(float value) { return F16FromFloat(value); }
 };
-struct ToBf16 {  // values are never NaN
+struct ToBf16 {
   using Type = uint16_t;
-  static uint16_t Convert(float value) {
+  static uint16_t Convert(float value) {  // never NaN
     const uint32_t bits = std::bit_cast<uint32_t>(value);
     return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
   }
 };
 
+template <typename To>
+void FillBlock(uint64_t key, int64_t block, typename To::Type* out) {
+  uint64_t draws[kBlock / kColumnsPerDraw];
+  uint64_t state = key + static_cast<uint64_t>(block * kBlock / kColumnsPerDraw) * kStep;
+  for (uint64_t& draw : draws) {
+    draw = Mix(state);
+    state += kStep;
+  }
+  int16_t values[kBlock];
+  static_assert(sizeof(values) == sizeof(draws) && std::endian::native == std::endian::little);
+  std::memcpy(values, draws, sizeof(values));
+  for (int64_t i = 0; i < kBlock; ++i) {
+    out[i] = To::Convert(static_cast<float>(values[i]) * (kHalfWidth / 32768));
+  }
+}
+
 // Columns [cols.begin, cols.end) of the row with this key.
 template <typename To>
 void FillRow(uint64_t key, Range cols, std::byte* out) {
-  using Type = typename To::Type;
-  int64_t column = cols.begin;
-  const auto put = [&](uint64_t draw, int first, int last) {
-    Type values[kColumns];
-    for (int lane = first; lane < last; ++lane) {
-      values[lane - first] = To::Convert(Value(draw, lane));
-    }
-    std::memcpy(out, values, sizeof(Type) * (last - first));
-    out += sizeof(Type) * (last - first);
-    column += last - first;
-  };
-  const auto draw = [&] { return Mix(key + static_cast<uint64_t>(column / kColumns) * kStep); };
-  if (column % kColumns != 0 && column < cols.end) {
-    const int first = static_cast<int>(column % kColumns);
-    put(draw(), first, static_cast<int>(std::min(kColumns, first + cols.size())));
+  for (int64_t column = cols.begin; column < cols.end;) {
+    const int64_t block = column / kBlock;
+    const int64_t end = std::min(cols.end, (block + 1) * kBlock);
+    typename To::Type values[kBlock];
+    FillBlock<To>(key, block, values);
+    const size_t bytes = static_cast<size_t>(end - column) * sizeof(values[0]);
+    std::memcpy(out, values + column % kBlock, bytes);
+    out += bytes;
+    column = end;
   }
-  while (column + kColumns <= cols.end) put(draw(), 0, kColumns);
-  if (column < cols.end) put(draw(), 0, static_cast<int>(cols.end - column));
 }
 
 class RandomMatrix final : public MatrixSource {
