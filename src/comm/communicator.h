@@ -16,7 +16,16 @@ struct GroupSum {
   std::vector<uint8_t> merges;  // over all parts in rank order: how to finish the tree
 };
 
-// Payload bytes that this rank sent to other ranks, by verb.
+// Payload bytes that this rank gave to other ranks, whether it sent them or they read them from
+// shared memory. With n ranks, p parts of this rank, t of T rows for this rank:
+//   AllReduce, gathered   (n-1) * p*T*H*4                    each rank finishes the whole sum
+//   AllReduce, sliced     p*(T-t)*H*4 + (n-1) * t*H*SizeOf(y)   t = floor((r+1)T/n) - floor(rT/n)
+//   ReduceScatter         p*(T-t)*H*4                        t = T/n
+//   AllGather             (n-1) * x.bytes()
+//   Send                  x.bytes()
+// The sliced form is taken where T >= n and it moves far fewer bytes (all_reduce.h: UseSlices). One
+// part each and float32: sliced is Megatron's 2(n-1)/n * T*H*4, and so are ReduceScatter +
+// AllGather.
 struct Traffic {
   int64_t reduce_bytes = 0;          // AllReduce and ReduceScatter, parts and results
   int64_t gather_bytes = 0;          // AllGather
@@ -43,8 +52,10 @@ class Communicator {
   // y = the ranks' x, one after the other.   x: [T/size,H]   y: [T,H]
   virtual void AllGather(Tensor y, Tensor x) = 0;
 
-  // Point to point inside the group. Send may return before Recv is called; messages between two
-  // ranks keep their order. Shapes and types agree on both sides.
+  // Point to point inside the group; messages between two ranks keep their order; shapes and types
+  // agree on both sides. Send returns before Recv is called while less than 4 tensors are under way
+  // to that rank; inside a host, that holds for any size to the next rank of the group (the last
+  // one's next is the first), for at most 256 KiB together to others.
   virtual void Send(Tensor x, int to) = 0;
   virtual void Recv(Tensor x, int from) = 0;
 

@@ -26,10 +26,12 @@ struct WorldOptions {
   std::chrono::milliseconds timeout{30000};  // on every wait for a peer inside a step
   size_t max_parts_bytes = 0;                // largest parts of one rank that will move in one call
   size_t max_tensor_bytes = 0;               // largest tensor sent, received or gathered
+  bool shared_memory = true;                 // false: tensors go through MPI inside a host, too
 };
 
 class World {
  public:
+  // Collective: waits for the other ranks. A rank that cannot go on calls EndJob() instead.
   virtual ~World() = default;
   virtual int rank() const = 0;
   virtual int size() const = 0;
@@ -43,8 +45,9 @@ class World {
   // Sizes the shared memory; collective, once, before Group().
   virtual void Reserve(const WorldOptions& options) = 0;
 
-  // A communicator over these ranks (ascending, containing this one). Collective over the world:
-  // every rank calls it the same number of times; ranks of disjoint groups may call it together.
+  // A communicator over these ranks (ascending, containing this one), which must not outlive the
+  // world. Collective over the world: every rank calls it the same number of times; ranks of
+  // disjoint groups may call it together.
   virtual std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) = 0;
 
   // Plans: rank 0 publishes bytes to all ranks, in order, without waiting for them unless the ring
@@ -70,10 +73,11 @@ std::vector<std::unique_ptr<World>> MakeThreadWorlds(int n);
 // True if this process was started by mpirun or srun with more than one rank.
 bool LaunchedByMpi();
 
-// Initialises MPI. FAILED_PRECONDITION if MPI gives no thread support.
+// Initialises MPI. FAILED_PRECONDITION if MPI gives no thread support, or sees fewer ranks than the
+// launcher started (srun without an MPI plugin).
 absl::StatusOr<std::unique_ptr<World>> MakeMpiWorld();
 
-// Ends the whole job with one line on stderr: "rank R on HOST: WHAT".
+// Ends the whole job with one line on stderr: "rank R on HOST: WHAT". From any thread.
 [[noreturn]] void EndJob(const std::string& what);
 
 }  // namespace trireme

@@ -1,0 +1,71 @@
+// LocalWorld: what every World does the same way: bytes between the ranks of one host. The hooks
+// say how bytes reach the ranks of other hosts; without any, this host is the world.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "comm/host_channel.h"
+#include "comm/world.h"
+
+namespace trireme {
+
+class LocalWorld : public World {
+ public:
+  int rank() const override { return waiter_.rank(); }
+  int local_rank() const override { return local_rank_; }
+  int local_size() const override { return local_size_; }
+  const std::string& host() const override { return waiter_.host(); }
+
+  void Reserve(const WorldOptions& options) override;
+  void Publish(std::span<const std::byte> message) override;
+  std::vector<std::byte> NextPublished() override;
+  void Report(std::span<const std::byte> message) override;
+  std::optional<std::vector<std::byte>> PollReport() override;
+  void Wait(Deadline deadline, bool expect_report) override;
+  void Wake() override;
+
+ protected:
+  LocalWorld(int rank, std::string host, int local_rank, int local_size, bool may_spin)
+      : waiter_(rank, std::move(host), may_spin),
+        local_rank_(local_rank),
+        local_size_(local_size) {}
+
+  // Once, before any message; memory of HostChannel::MemoryBytes(), the same for all of this host.
+  void OpenChannel(std::byte* memory) {
+    channel_.emplace(memory, local_rank_, local_size_, waiter_);
+  }
+
+  // Group()'s preconditions.
+  void CheckGroup(std::span<const int> ranks) const;
+
+  // Other hosts. Rank 0 sends plans, its polls take reports; the first rank of each other host
+  // takes plans; every rank of another host sends reports.
+  virtual bool has_other_hosts() const { return false; }
+  virtual void SendPlanToHosts(std::span<const std::byte>) {}
+  virtual bool PollPlanFromHost(std::vector<std::byte>*) { return false; }
+  virtual void SendReportToHost(std::span<const std::byte>) {}
+  virtual bool PollReportFromHosts(std::vector<std::byte>*) { return false; }
+  virtual bool on_host_of_rank_0() const { return true; }
+
+  Waiter waiter_;
+  WorldOptions options_;
+  bool reserved_ = false;
+
+ private:
+  bool HasReport(bool poll_hosts);
+  std::vector<std::byte> NextFromRank0();
+
+  int local_rank_;
+  int local_size_;
+  std::optional<HostChannel> channel_;
+  std::deque<std::vector<std::byte>> plans_;    // taken from rank 0, not asked for yet
+  std::deque<std::vector<std::byte>> reports_;  // rank 0: its own and those of other hosts
+  std::atomic<bool> woken_{false};
+};
+
+}  // namespace trireme

@@ -1,0 +1,127 @@
+// A peer that does not come ends the job with one line.
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include <string>
+#include <thread>
+
+#include "comm/launch.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/comm/ranks.h"
+
+namespace trireme {
+namespace {
+
+using testing::ContainsRegex;
+using testing::HasSubstr;
+using testing::Not;
+
+WorldOptions Impatient() {
+  WorldOptions options;
+  options.timeout = std::chrono::milliseconds(50);
+  options.max_parts_bytes = 1 << 16;
+  options.max_tensor_bytes = 1 << 16;
+  return options;
+}
+
+// Rank 1 of two threads stays away; rank 0 calls `call`.
+void CallAlone(const std::function<void(Communicator&)>& call) {
+  const auto worlds = MakeThreadWorlds(2);
+  const auto ops = MakeSumOps();
+  std::vector<std::unique_ptr<Communicator>> comms;
+  const std::vector<int> both = {0, 1};
+  for (const auto& world : worlds) {
+    world->Reserve(Impatient());
+    comms.push_back(world->Group(both, *ops));
+  }
+  call(*comms[0]);
+}
+
+TEST(LostPeerTest, AllReduceEndsTheJob) {
+  EXPECT_DEATH(CallAlone([](Communicator& comm) {
+                 float y = 0;
+                 comm.AllReduce(Tensor(&y, DType::kF32, {1, 1}), comm.Parts(1, 1, 1),
+                                {{1, 1}, {0, 1}}, nullptr);
+               }),
+               "^rank 0 on .*: AllReduce of ranks 0,1: rank 1 did not come \\(waited 50 ms\\)");
+}
+
+TEST(LostPeerTest, RecvEndsTheJob) {
+  EXPECT_DEATH(CallAlone([](Communicator& comm) {
+                 float x = 0;
+                 comm.Recv(Tensor(&x, DType::kF32, {1, 1}), 1);
+               }),
+               "^rank 0 on .*: Recv: nothing from rank 1 \\(waited 50 ms\\)");
+}
+
+TEST(LostPeerTest, SendEndsTheJobOnceTheSlotsAreFull) {
+  EXPECT_DEATH(CallAlone([](Communicator& comm) {
+                 float x = 0;
+                 for (int i = 0; i < 4; ++i) comm.Send(Tensor(&x, DType::kF32, {1, 1}), 1);
+                 fprintf(stderr, "four sent\n");
+                 comm.Send(Tensor(&x, DType::kF32, {1, 1}), 1);
+               }),
+               "^four sent\nrank 0 on .*: Send: rank 1 takes nothing \\(waited 50 ms\\)");
+}
+
+TEST(LostPeerTest, PublishEndsTheJobOnceTheRingIsFull) {
+  const auto publish = [] {
+    const auto worlds = MakeThreadWorlds(2);
+    worlds[0]->Reserve(Impatient());
+    for (;;) worlds[0]->Publish(std::vector<std::byte>(1 << 20));
+  };
+  EXPECT_DEATH(publish(), "^rank 0 on .*: Publish: a rank of this host reads nothing");
+}
+
+struct Outcome {
+  int exit_code;
+  std::string output;
+};
+
+Outcome RunRanks(int n, const std::string& arguments) {
+  const std::string command =
+      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+      "OMPI_MCA_btl_vader_single_copy_mechanism=none timeout 60 mpirun --oversubscribe --bind-to "
+      "none -n " +
+      std::to_string(n) + " " COMM_RANK_BINARY " " + arguments + " 2>&1";
+  FILE* pipe = popen(command.c_str(), "r");
+  std::string output;
+  char buffer[4096];
+  for (size_t bytes; (bytes = fread(buffer, 1, sizeof(buffer), pipe)) > 0;)
+    output.append(buffer, bytes);
+  const int status = pclose(pipe);
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, output};
+}
+
+int LinesWith(const std::string& output, const std::string& text) {
+  int n = 0;
+  for (const std::string& line : SplitString(output, '\n'))
+    n += line.find(text) != std::string::npos;
+  return n;
+}
+
+TEST(MpiLostPeerTest, ARankThatExitsEndsTheJob) {
+  const Outcome outcome = RunRanks(3, "exit");
+  EXPECT_NE(outcome.exit_code, 0);
+  EXPECT_NE(outcome.exit_code, 124) << "hung";
+}
+
+TEST(MpiLostPeerTest, ARankThatStallsEndsTheJobWithOneLine) {
+  for (const char* way : {"shared", "mpi"}) {
+    const Outcome outcome = RunRanks(2, StrCat("stall ", way));
+    EXPECT_NE(outcome.exit_code, 0);
+    EXPECT_NE(outcome.exit_code, 124) << "hung";
+    EXPECT_THAT(outcome.output, ContainsRegex("rank 0 on .*: AllReduce.* rank 1.*waited 200 ms"));
+    EXPECT_EQ(LinesWith(outcome.output, "waited 200 ms"), 1) << outcome.output;
+  }
+}
+
+TEST(MpiLostPeerTest, RanksThatMpiDoesNotSeeAreRefused) {
+  const Outcome outcome = RunRanks(1, "count");
+  EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
+  EXPECT_THAT(outcome.output, HasSubstr("started 8 ranks but MPI sees 1"));
+}
+
+}  // namespace
+}  // namespace trireme
