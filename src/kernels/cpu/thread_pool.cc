@@ -50,7 +50,8 @@ int CpusAvailable() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int n_threads, const std::vector<int>& cpus) {
+ThreadPool::ThreadPool(int n_threads, const std::vector<int>& cpus)
+    : shares_(static_cast<size_t>(n_threads)) {
   CHECK_LE(1, n_threads);
   CHECK(cpus.empty() || cpus.size() == static_cast<size_t>(n_threads))
       << cpus.size() << " cpus for " << n_threads << " threads";
@@ -83,6 +84,38 @@ void ThreadPool::WaitWhile(const std::atomic<uint32_t>& word, uint32_t old,
   sleepers.fetch_add(1);
   while (word.load() == old) Sleep(word, old);
   sleepers.fetch_sub(1);
+}
+
+void ThreadPool::Deal(int64_t n) {
+  CHECK_LT(n, int64_t{1} << 32);
+  const int64_t threads = size();
+  for (int64_t i = 0; i < threads; ++i) {
+    const auto begin = static_cast<uint64_t>(n * i / threads);
+    const auto end = static_cast<uint64_t>(n * (i + 1) / threads);
+    shares_[static_cast<size_t>(i)].left.store(begin << 32 | end, std::memory_order_relaxed);
+  }
+}
+
+int64_t ThreadPool::TakeOwn(int thread) {
+  auto& left = shares_[static_cast<size_t>(thread)].left;
+  uint64_t share = left.load(std::memory_order_relaxed);
+  while (share >> 32 < (share & 0xffffffffu)) {
+    if (left.compare_exchange_weak(share, share + (uint64_t{1} << 32))) {
+      return static_cast<int64_t>(share >> 32);
+    }
+  }
+  return -1;
+}
+
+int64_t ThreadPool::TakeFrom(int thread) {
+  auto& left = shares_[static_cast<size_t>(thread)].left;
+  uint64_t share = left.load(std::memory_order_relaxed);
+  while (share >> 32 < (share & 0xffffffffu)) {
+    if (left.compare_exchange_weak(share, share - 1)) {
+      return static_cast<int64_t>(share & 0xffffffffu) - 1;
+    }
+  }
+  return -1;
 }
 
 void ThreadPool::RunJob(Job job, const void* context) {

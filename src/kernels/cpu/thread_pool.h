@@ -27,16 +27,20 @@ class ThreadPool {
     RunJob([](const void* context, int thread) { (*static_cast<const F*>(context))(thread); }, &f);
   }
 
-  // f(i, thread) for i in 0 .. n-1; a thread takes the next when it is done with its last.
+  // f(i, thread) for i in 0 .. n-1. Each thread goes through a contiguous share in order, so that
+  // it reads memory in order; when that is done, it takes from the ends of the others' shares.
   template <typename F>
   void For(int64_t n, const F& f) {
     if (n <= 1 || workers_.empty()) {
       for (int64_t i = 0; i < n; ++i) f(i, 0);
       return;
     }
-    std::atomic<int64_t> next = 0;
+    Deal(n);
     Run([&](int thread) {
-      for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < n;) f(i, thread);
+      for (int64_t i; (i = TakeOwn(thread)) >= 0;) f(i, thread);
+      for (int other = 1; other < size(); ++other) {
+        for (int64_t i; (i = TakeFrom((thread + other) % size())) >= 0;) f(i, thread);
+      }
     });
   }
 
@@ -48,10 +52,20 @@ class ThreadPool {
 
   void RunJob(Job job, const void* context);
   void Work(int thread);
+
+  // What is left of a thread's share: begin in the upper half, end in the lower.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left = 0;
+  };
+  void Deal(int64_t n);
+  int64_t TakeOwn(int thread);   // the first of its share, or -1
+  int64_t TakeFrom(int thread);  // the last of it, or -1
+
   // Waits until `word` is no longer `old`: spins, then sleeps, counted in `sleepers`.
   void WaitWhile(const std::atomic<uint32_t>& word, uint32_t old, std::atomic<uint32_t>& sleepers);
 
   std::vector<std::thread> workers_;
+  std::vector<Share> shares_;  // one per thread
   int64_t spin_ns_ = 0;
 
   // Written by the calling thread before it advances epoch_.
