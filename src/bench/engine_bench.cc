@@ -1,0 +1,252 @@
+#include "bench/engine_bench.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <iomanip>
+#include <ostream>
+
+#include "base/file.h"
+#include "bench/machine_probe.h"
+#include "nlohmann/json.hpp"
+
+namespace trireme {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// Per token and layer: the multiply-adds of the weights, and of the LM head for a sampled row.
+struct Work {
+  double layer_elements = 0;  // of all layers
+  double head_elements = 0;
+  double attention_flop_per_pair = 0;  // of all layers, for one query reading one key
+};
+
+Work WorkOf(const ModelConfig& c) {
+  const double q = static_cast<double>(c.n_heads * c.head_dim);
+  const double kv = static_cast<double>(c.n_kv_heads * c.head_dim);
+  const double hidden = static_cast<double>(c.hidden), layers = static_cast<double>(c.n_layers);
+  return {layers * (hidden * (2 * q + 2 * kv) + 3 * hidden * static_cast<double>(c.ffn)),
+          hidden * static_cast<double>(c.vocab), layers * 4 * q};
+}
+
+struct Machine {
+  double bytes_per_s = 0;
+  double flop_per_s = 0;
+};
+
+struct Figure {
+  std::string name;
+  double tokens = 0;     // per run
+  double seconds = 1e30; // best
+  double bytes = 0;      // per run, weights read
+  double flop = 0;       // per run
+
+  double bound_seconds(const Machine& m) const {
+    return std::max(bytes / m.bytes_per_s, flop / m.flop_per_s);
+  }
+};
+
+class Bench {
+ public:
+  Bench(const EngineBenchOptions& options, World& world, ReplicaRank& rank)
+      : options_(options), world_(world), rank_(rank) {
+    const size_t bytes = size_t{512} << 20;
+    scratch_.resize(bytes / static_cast<size_t>(world.local_size()), std::byte{1});
+  }
+
+  // All ranks at once, so that they share the memory as they do in a step.
+  void Probe() {
+    const int threads = Threads();
+    double bandwidth = 0, peak = 0;
+    world_.Exchange("");
+    const double mine = ReadBandwidth(scratch_, threads);
+    world_.Exchange("");
+    const double flop = FmaPeak(threads, options_.replica.avx512);
+    for (const std::string& text : world_.Exchange(StrCat(mine, " ", flop))) {
+      std::istringstream in(text);
+      double b = 0, f = 0;
+      in >> b >> f;
+      bandwidth += b;
+      peak += f;
+    }
+    machine_.bytes_per_s = std::max(machine_.bytes_per_s, bandwidth);
+    machine_.flop_per_s = std::max(machine_.flop_per_s, peak);
+  }
+
+  int Threads() const {
+    return options_.replica.threads > 0
+               ? options_.replica.threads
+               : std::max(1, DefaultThreads() / world_.local_size());
+  }
+
+  // n sequences to their last token. Only rank 0; the others follow. Returns seconds of the steps
+  // that satisfy `timed`.
+  template <typename Timed>
+  double Generate(int n_sequences, int n_prompt, int max_tokens, const Timed& timed) {
+    SchedulerOptions scheduling = rank_.scheduler_options();
+    scheduling.prefix_cache = false;
+    Scheduler scheduler(scheduling);
+    for (int i = 0; i < n_sequences; ++i) {
+      SequenceRequest request{.id = static_cast<uint64_t>(i + 1), .max_tokens = max_tokens};
+      request.sampling.temperature = 0;
+      for (int t = 0; t < n_prompt; ++t) {
+        request.prompt_ids.push_back((i * 131 + t * 7) % static_cast<int>(rank_.config().vocab));
+      }
+      scheduler.Submit(std::move(request));
+    }
+    double seconds = 0;
+    Clock::time_point last = Clock::now();
+    auto commit = [&](const StepResult& result) {
+      scheduler.Commit(result);
+      scheduler.TakeReport();
+    };
+    bool counting = false;
+    while (scheduler.has_work()) {
+      while (auto bytes = world_.PollReport()) commit(ParseResult(*bytes));
+      std::optional<StepPlan> plan;
+      if (scheduler.n_in_flight() < rank_.split().pp()) plan = scheduler.Next();
+      if (plan) {
+        if (counting) seconds += SecondsSince(last);
+        counting = timed(*plan);
+        last = Clock::now();
+        if (world_.size() > 1) world_.Publish(Serialize(*plan));
+        if (auto result = rank_.engine().Run(*plan)) commit(*result);
+      } else if (scheduler.n_in_flight() > 0) {
+        world_.Wait(kNoDeadline, true);
+      }
+    }
+    if (counting) seconds += SecondsSince(last);
+    return seconds;
+  }
+
+  const EngineBenchOptions& options_;
+  World& world_;
+  ReplicaRank& rank_;
+  Machine machine_;
+  std::vector<std::byte> scratch_;
+
+ private:
+  static int DefaultThreads() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    sched_getaffinity(0, sizeof(set), &set);
+    return CPU_COUNT(&set);
+  }
+};
+
+// What the other ranks do while rank 0 runs a case.
+void FollowCase(World& world, ReplicaRank& rank) { FollowLeader(world, rank.engine()); }
+
+void EndCase(World& world) {
+  if (world.size() > 1) world.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
+}
+
+void Print(const std::vector<Figure>& figures, const Machine& machine, std::ostream& out) {
+  char line[200];
+  std::snprintf(line, sizeof(line), "read bandwidth %.1f GB/s, f32 FMA peak %.0f GFLOP/s\n",
+                machine.bytes_per_s * 1e-9, machine.flop_per_s * 1e-9);
+  out << line;
+  std::snprintf(line, sizeof(line), "%-22s %12s %12s %8s\n", "case", "tokens/s", "bound", "share");
+  out << line;
+  for (const Figure& f : figures) {
+    const double bound = f.tokens / f.bound_seconds(machine);
+    std::snprintf(line, sizeof(line), "%-22s %12.1f %12.1f %7.0f%%\n", f.name.c_str(),
+                  f.tokens / f.seconds, bound, 100 * f.tokens / f.seconds / bound);
+    out << line;
+  }
+  out.flush();
+}
+
+absl::Status WriteJson(const EngineBenchOptions& options, const std::vector<Figure>& figures,
+                       const Machine& machine, const ReplicaInfo& info) {
+  nlohmann::ordered_json json = {{"shape", info.model},
+                                 {"dtype", info.dtype},
+                                 {"activations", info.activations},
+                                 {"device", info.device},
+                                 {"tp", info.tp},
+                                 {"pp", info.pp},
+                                 {"read_bytes_per_s", machine.bytes_per_s},
+                                 {"fma_flop_per_s", machine.flop_per_s}};
+  for (const Figure& f : figures) {
+    json["cases"].push_back({{"name", f.name},
+                             {"tokens_per_s", f.tokens / f.seconds},
+                             {"bound_tokens_per_s", f.tokens / f.bound_seconds(machine)}});
+  }
+  return WriteFile(options.json, json.dump(2) + "\n");
+}
+
+}  // namespace
+
+absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& world,
+                            std::ostream& out) {
+  EngineBenchOptions options = bench_options;
+  const int most = *std::max_element(options.batches.begin(), options.batches.end());
+  options.replica.max_rows = std::max(options.replica.max_rows, most);
+  options.replica.max_batch_tokens =
+      std::max({options.replica.max_batch_tokens, options.prompt_tokens, most});
+  const Clock::time_point start = Clock::now();
+  ASSIGN_OR_RETURN(auto rank, ReplicaRank::Load(options.replica, world));
+  rank->WarmUp();
+  const double load_seconds = SecondsSince(start);
+
+  Bench bench(options, world, *rank);
+  const Work work = WorkOf(rank->config());
+  const double weight_bytes = static_cast<double>(
+      (work.layer_elements + work.head_elements) *
+      static_cast<double>(SizeOf(options.replica.dtype.value_or(rank->config().dtype))));
+  std::vector<Figure> figures;
+  const double n = options.prompt_tokens;
+  figures.push_back({.name = StrCat("prefill ", options.prompt_tokens),
+                     .tokens = n,
+                     .bytes = weight_bytes,
+                     .flop = 2 * work.layer_elements * n + 2 * work.head_elements +
+                             work.attention_flop_per_pair * n * (n + 1) / 2});
+  for (int batch : options.batches) {
+    const double tokens = static_cast<double>(batch) * options.decode_steps;
+    figures.push_back({.name = StrCat("decode, batch ", batch),
+                       .tokens = tokens,
+                       .bytes = weight_bytes * options.decode_steps,
+                       .flop = 2 * (work.layer_elements + work.head_elements) * tokens});
+  }
+  for (int round = 0; round < options.rounds; ++round) {
+    for (size_t i = 0; i < figures.size(); ++i) {
+      bench.Probe();
+      if (world.rank() != 0) {
+        FollowCase(world, *rank);
+        continue;
+      }
+      double seconds;
+      if (i == 0) {
+        seconds = bench.Generate(1, options.prompt_tokens, 1, [](const StepPlan&) { return true; });
+      } else {
+        const int batch = options.batches[i - 1];
+        // Steps in which every sequence decodes; the first id comes with the prefill.
+        const int rows = (batch + rank->split().pp() - 1) / rank->split().pp();
+        seconds = bench.Generate(batch, options.decode_context, options.decode_steps + 1,
+                                 [&](const StepPlan& plan) {
+                                   return plan.n_tokens() == plan.n_sequences() &&
+                                          plan.n_sequences() <= rows;
+                                 });
+      }
+      figures[i].seconds = std::min(figures[i].seconds, seconds);
+      EndCase(world);
+    }
+  }
+  if (world.rank() != 0) return absl::OkStatus();
+  const ReplicaInfo& info = rank->replica().info();
+  out << info.model << ", " << info.dtype << " weights, " << info.activations << " activations, tp "
+      << info.tp << " pp " << info.pp << ", " << bench.Threads() << " threads a rank, " << info.device
+      << "; loaded in " << std::fixed << std::setprecision(2) << load_seconds << " s\n";
+  Print(figures, bench.machine_, out);
+  return options.json.empty() ? absl::OkStatus()
+                              : WriteJson(options, figures, bench.machine_, info);
+}
+
+}  // namespace trireme
