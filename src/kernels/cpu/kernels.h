@@ -13,7 +13,7 @@ namespace trireme::cpu {
 // ---- linear ----
 
 inline constexpr int kPanel = 32;  // output columns packed together
-inline constexpr int kMaxTileRows = 12;
+inline constexpr int kMaxTileRows = 16;
 
 // A piece of one chunk of K: columns [k, k + n) of x, from k slot `slot` of the packed panel.
 struct Segment {
@@ -27,12 +27,12 @@ struct Segment {
 
 // One row tile: R rows of x times one panel, over some segments.
 struct TileArgs {
-  const float* x;  // [K][R] from column k on
-  const void* w;   // the panel from column k on; where k are packed in pairs, all of it
-  int32_t k;
+  const float* x;  // [K][R]
+  const void* w;   // the panel
   std::span<const Segment> segments;
-  float* stack;  // [depth][R][kPanel] sums
-  int top;       // sums on the stack; an unfinished chunk's counts
+  float* stack;   // [depth][R][kPanel] sums
+  int top;        // sums on the stack; an unfinished chunk's counts
+  int64_t ahead;  // bytes from what is read of w to what is prefetched
 };
 
 struct FinishArgs {
@@ -48,11 +48,11 @@ struct FinishArgs {
 };
 
 struct LinearKernels {
-  int max_rows;  // of a tile
+  int max_rows;       // of a tile
+  int one_pass_rows;  // tiles of at most so many rows read a panel once, in order; others a segment
+                      // twice, half of the columns each time
   // Returns the new top. By weight type (f32, f16, bf16) and rows.
   int (*tile[3][kMaxTileRows + 1])(const TileArgs& args);
-  // Panel columns of `segments` (adjacent) as float32 [n][kPanel].
-  void (*widen)(float* out, const void* w, DType w_type, std::span<const Segment> segments);
   // x rows [rows] at row_stride elements, columns [0, k), as float32 [k][rows].
   void (*pack_x)(float* out, const void* x, DType x_type, int64_t row_stride, int rows, int64_t k);
   void (*finish)(const FinishArgs& args);

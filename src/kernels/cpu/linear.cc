@@ -5,7 +5,10 @@
 namespace trireme::cpu {
 namespace {
 
-constexpr int64_t kGroupTiles = 16;  // row tiles that share a widened block; their sums stay in L2
+constexpr int64_t kGroupTiles =
+    16;  // row tiles that go through a panel together: their sums stay in L2
+constexpr int64_t kSerialRows = 2;      // rows that are packed without a fork
+constexpr int64_t kPackColumns = 1024;  // columns of x that one item packs
 
 }  // namespace
 
@@ -43,7 +46,7 @@ void LinearDriver::Run(Tensor y, Tensor x, const PackedWeight& w) {
                .packed_x = x_.Get<float>(rows * w.n_in())};
   PackX(call);
   const int64_t stack = int64_t{w.stack_depth()} * max_rows * kPanel;
-  const int64_t per_thread = kGroupTiles * stack + kBlockK * kPanel;
+  const int64_t per_thread = kGroupTiles * stack;
   float* scratch = threads_.Get<float>(pool_.size() * per_thread);
   const int64_t n_groups = (call.n_tiles + kGroupTiles - 1) / kGroupTiles;
   pool_.For(n_groups * w.n_panels(), [&](int64_t item, int thread) {
@@ -54,52 +57,41 @@ void LinearDriver::Run(Tensor y, Tensor x, const PackedWeight& w) {
 }
 
 void LinearDriver::PackX(const Call& call) {
-  const auto pack = [&](int64_t tile) {
-    const int64_t row = call.RowBegin(tile);
-    const int tile_rows = call.TileRows(tile);
-    kernels_.pack_x(call.packed_x + row * call.k, call.x.Rows(row, row + tile_rows).raw(),
-                    call.x.dtype(), call.k, tile_rows, call.k);
+  const int64_t slices = (call.k + kPackColumns - 1) / kPackColumns;
+  const auto pack = [&](int64_t item, int) {
+    const int64_t tile = item / slices, k = item % slices * kPackColumns;
+    const int rows = call.TileRows(tile);
+    const int64_t from = call.RowBegin(tile) * call.k + k;
+    kernels_.pack_x(
+        call.packed_x + call.RowBegin(tile) * call.k + k * rows,
+        static_cast<char*>(call.x.raw()) + from * static_cast<int64_t>(SizeOf(call.x.dtype())),
+        call.x.dtype(), call.k, rows, std::min(kPackColumns, call.k - k));
   };
-  pool_.For(call.n_tiles, [&](int64_t tile, int) { pack(tile); });
+  if (call.rows <= kSerialRows) {
+    for (int64_t i = 0; i < slices; ++i) pack(i, 0);
+  } else {
+    pool_.For(call.n_tiles * slices, pack);
+  }
 }
 
 void LinearDriver::RunPanel(const Call& call, int64_t panel, int64_t first_tile, int64_t end_tile,
                             float* scratch) {
   const PackedWeight& w = call.w;
-  const std::byte* columns = w.panel(panel);
-  const auto tile_fn = [&](DType type, int64_t tile) {
-    return kernels_.tile[static_cast<int>(type)][call.TileRows(tile)];
-  };
-  if (end_tile - first_tile == 1) {  // the weights are used once: widened in registers
-    tile_fn(w.dtype(), first_tile)({.x = call.TileX(first_tile),
-                                    .w = columns,
-                                    .k = 0,
-                                    .segments = w.segments(),
-                                    .stack = scratch,
-                                    .top = 0});
-    return Finish(call, panel, first_tile, scratch);
-  }
   const int64_t stack = int64_t{w.stack_depth()} * kernels_.max_rows * kPanel;
-  float* widened = scratch + kGroupTiles * stack;
+  const auto block_bytes = kBlockK * kPanel * static_cast<int64_t>(SizeOf(w.dtype()));
   int top = 0;
   for (const SegmentBlock& block : w.blocks()) {
     const std::span<const Segment> segments(w.segments().data() + block.begin,
                                             w.segments().data() + block.end);
-    const int32_t k = segments.front().k;
-    const void* block_w = columns + int64_t{k} * kPanel * 4;
-    if (w.dtype() != DType::kF32) {
-      kernels_.widen(widened, columns, w.dtype(), segments);
-      block_w = widened;
-    }
     int new_top = top;
     for (int64_t tile = first_tile; tile < end_tile; ++tile) {
-      const int tile_rows = call.TileRows(tile);
-      new_top = tile_fn(DType::kF32, tile)({.x = call.TileX(tile) + int64_t{k} * tile_rows,
-                                            .w = block_w,
-                                            .k = k,
-                                            .segments = segments,
-                                            .stack = scratch + (tile - first_tile) * stack,
-                                            .top = top});
+      new_top = kernels_.tile[static_cast<int>(w.dtype())][call.TileRows(tile)](
+          {.x = call.TileX(tile),
+           .w = w.panel(panel),
+           .segments = segments,
+           .stack = scratch + (tile - first_tile) * stack,
+           .top = top,
+           .ahead = tile == first_tile ? block_bytes : 0});
     }
     top = new_top;
   }

@@ -24,7 +24,7 @@ class LinearDriver {
   const LinearKernels& kernels_;
   ThreadPool& pool_;
   Scratch x_;        // [tiles][K][rows of the tile]
-  Scratch threads_;  // per thread: stacks of a group of tiles, a widened block
+  Scratch threads_;  // per thread: stacks of a group of tiles
 };
 
 }  // namespace trireme::cpu

@@ -3,6 +3,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/linear_kernels.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/cpu/kernels.h"
@@ -16,30 +17,46 @@ HWY_BEFORE_NAMESPACE();
 namespace trireme::cpu::HWY_NAMESPACE {
 namespace {
 
-// Accumulators that fit the registers: R rows of kVectors vectors of 16 columns.
-constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 12 : 6;
+// Accumulators that fit the registers: R rows of kVectors vectors of 16 columns. One vector is best
+// where there are rows enough to hide the latency: weights are widened once for all rows.
+constexpr int kMaxRows = HWY_TARGET == HWY_AVX3 ? 16 : 6;
+constexpr int kOnePassRows = HWY_TARGET == HWY_AVX3 ? 7 : 3;
 template <int R>
-constexpr int kVectors = HWY_TARGET == HWY_AVX3 || R <= 3 ? 2 : 1;
+constexpr int kVectors = R <= kOnePassRows ? 2 : 1;
 
 template <class W>
 constexpr int64_t kSlots = 1;  // consecutive k that are packed together
 template <>
 constexpr int64_t kSlots<Bf16> = 2;
 
+// Prefetching costs a little where the hardware's prefetcher keeps up: one pass over few rows.
+template <int R, int NV>
+HWY_INLINE void PrefetchAhead(const void* w, int64_t ahead) {
+  if constexpr (NV == 1) hwy::Prefetch(static_cast<const char*>(w) + ahead);
+}
+
+// acc[r][v] += x[r] * w[v]
+template <int R, int NV>
+HWY_INLINE void MultiplyAddRows(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
+                                const F32x16 (&w)[NV]) {
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    const F32x16 xr = Set16(x[r]);
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, w[v], acc[r][v]);
+  }
+}
+
 // acc[r][v] += x[k][r] * w[k][16 v ..] for n ascending k.
 template <int R, int NV, class W>
 HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
-                            const W* HWY_RESTRICT w, int32_t n) {
+                            const W* HWY_RESTRICT w, int32_t n, int64_t ahead) {
   for (int32_t k = 0; k < n; ++k, x += R, w += kPanel) {
     F32x16 wv[NV];
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) wv[v] = Load16(w + v * kLanes);
-    TRIREME_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const F32x16 xr = Set16(x[r]);
-      TRIREME_UNROLL
-      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
-    }
+    PrefetchAhead<R, NV>(w, ahead);
+    MultiplyAddRows(acc, x, wv);
   }
 }
 
@@ -47,45 +64,35 @@ HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
 // half unread, so that padding never meets an infinite x.
 template <int R, int NV>
 HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
-                            const Bf16* HWY_RESTRICT w, int32_t n) {
+                            const Bf16* HWY_RESTRICT w, int32_t n, int64_t ahead) {
   const U32x16 upper = Set16(0xffff0000u);
+  U32x16 pair[NV];
+  F32x16 wv[NV];
   for (int32_t k = 0; k + 1 < n; k += 2, x += 2 * R, w += 2 * kPanel) {
-    U32x16 pair[NV];
-    F32x16 wv[NV];
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) {
       pair[v] = LoadUnsigned(w + 2 * v * kLanes);
       wv[v] = AsFloat(ShiftLeft16<16>(pair[v]));
     }
-    TRIREME_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const F32x16 xr = Set16(x[r]);
-      TRIREME_UNROLL
-      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
-    }
+    PrefetchAhead<R, NV>(w, ahead);
+    MultiplyAddRows(acc, x, wv);
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) wv[v] = AsFloat(And(pair[v], upper));
-    TRIREME_UNROLL
-    for (int r = 0; r < R; ++r) {
-      const F32x16 xr = Set16(x[R + r]);
-      TRIREME_UNROLL
-      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(xr, wv[v], acc[r][v]);
-    }
+    MultiplyAddRows(acc, x + R, wv);
   }
   if (n % 2 != 0) {
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) {
-      const F32x16 wv = AsFloat(ShiftLeft16<16>(LoadUnsigned(w + 2 * v * kLanes)));
-      TRIREME_UNROLL
-      for (int r = 0; r < R; ++r) acc[r][v] = MulAdd(Set16(x[r]), wv, acc[r][v]);
+      wv[v] = AsFloat(ShiftLeft16<16>(LoadUnsigned(w + 2 * v * kLanes)));
     }
+    MultiplyAddRows(acc, x, wv);
   }
 }
 
 // One segment for NV * 16 of the panel's columns. `sums` is the stack at those columns.
 template <int R, int NV, class W>
-HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, float* sums,
-                          int top) {
+HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, float* sums, int top,
+                          int64_t ahead) {
   constexpr int64_t kEntry = R * kPanel;
   F32x16 acc[R][NV];
   if (!segment.first) --top;
@@ -97,7 +104,7 @@ HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, fl
       acc[r][v] = segment.first ? Zero16() : Load16(old + r * kPanel + v * kLanes);
     }
   }
-  MultiplyAdd<R, NV>(acc, x, w, segment.n);
+  MultiplyAdd<R, NV>(acc, x, w, segment.n, ahead);
   const int merges = segment.last ? segment.merges : 0;
   for (int m = 0; m < merges; ++m) {
     --top;
@@ -124,45 +131,16 @@ int Tile(const TileArgs& args) {
   constexpr int NV = kVectors<R>;
   int top = args.top;
   for (const Segment& segment : args.segments) {
-    const float* x = args.x + int64_t{segment.k - args.k} * R;
-    const int32_t slot = kSlots<W> == 1 ? segment.k - args.k : segment.slot;
-    const W* w = static_cast<const W*>(args.w) + int64_t{slot} * kPanel;
+    const float* x = args.x + int64_t{segment.k} * R;
+    const W* w = static_cast<const W*>(args.w) + int64_t{segment.slot} * kPanel;
     int new_top = 0;
     for (int column = 0; column < kPanel; column += NV * kLanes) {
-      new_top = OneSegment<R, NV, W>(segment, x, w + column * kSlots<W>, args.stack + column, top);
+      new_top = OneSegment<R, NV, W>(segment, x, w + column * kSlots<W>, args.stack + column, top,
+                                     args.ahead);
     }
     top = new_top;
   }
   return top;
-}
-
-template <class W>
-void WidenSegment(float* out, const W* w, int32_t n) {
-  for (int64_t i = 0; i < n * int64_t{kPanel}; i += kLanes) Store16(Load16(w + i), out + i);
-}
-void WidenSegment(float* out, const Bf16* w, int32_t n) {
-  const U32x16 upper = Set16(0xffff0000u);
-  for (int32_t k = 0; k < n; k += 2, w += 2 * kPanel, out += 2 * kPanel) {
-    for (int64_t v = 0; v < kPanel; v += kLanes) {
-      const U32x16 pair = LoadUnsigned(w + 2 * v);
-      Store16(AsFloat(ShiftLeft16<16>(pair)), out + v);
-      if (k + 1 < n) Store16(AsFloat(And(pair, upper)), out + kPanel + v);
-    }
-  }
-}
-template <class W>
-void WidenAll(float* out, const void* w, std::span<const Segment> segments) {
-  if (segments.empty()) return;
-  const Segment& first = segments.front();
-  for (const Segment& s : segments) {
-    WidenSegment(out + int64_t{s.k - first.k} * kPanel,
-                 static_cast<const W*>(w) + int64_t{s.slot} * kPanel, s.n);
-  }
-}
-void Widen(float* out, const void* w, DType w_type, std::span<const Segment> segments) {
-  if (w_type == DType::kBF16) return WidenAll<Bf16>(out, w, segments);
-  if (w_type == DType::kF16) return WidenAll<F16>(out, w, segments);
-  WidenAll<float>(out, w, segments);
 }
 
 template <class T>
@@ -218,8 +196,8 @@ void FillTiles(LinearKernels* kernels, std::integer_sequence<int, kRows...>) {
 LinearKernels MakeLinearKernels() {
   LinearKernels kernels = {};
   kernels.max_rows = kMaxRows;
+  kernels.one_pass_rows = kOnePassRows;
   FillTiles(&kernels, std::make_integer_sequence<int, kMaxRows>());
-  kernels.widen = Widen;
   kernels.pack_x = PackX;
   kernels.finish = Finish;
   return kernels;
