@@ -218,7 +218,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
                : directory.has_filename()   ? directory.filename().string()
                                             : directory.parent_path().filename().string();
   info.fingerprint = fingerprint_;
-  if (options.shape.empty()) {
+  if (options.shape.empty() && world_.rank() == 0) {
     info.tokenizer_json = ReadIfThere(options.model_dir + "/tokenizer.json");
     info.tokenizer_config_json = ReadIfThere(options.model_dir + "/tokenizer_config.json");
   }

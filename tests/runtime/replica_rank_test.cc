@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include "base/file.h"
@@ -79,6 +80,33 @@ TEST(ReplicaRankTest, OneRanksErrorEndsAllWithIt) {
   const absl::Status status = LoadPair(a, b);
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_THAT(Message(status), HasSubstr("rank 1: /nowhere/config.json: cannot open"));
+}
+
+// Bytes that this process has read by system calls.
+int64_t BytesRead() {
+  std::ifstream io("/proc/self/io");
+  std::string key;
+  int64_t value = 0;
+  while (io >> key >> value) {
+    if (key == "rchar:") return value;
+  }
+  return -1;
+}
+
+TEST(ReplicaRankTest, AReplicaReadsEachWeightByteOnce) {
+  for (int tp : {1, 2, 4}) {
+    ReplicaOptions options = Options();
+    options.model_dir = BundledModel();
+    options.layout.tp = tp;
+    const int64_t weights =
+        static_cast<int64_t>(std::filesystem::file_size(options.model_dir + "/model.safetensors"));
+    const int64_t before = BytesRead();
+    const Outcome outcome = RunOnThreads(options, {});
+    const int64_t read = BytesRead() - before;
+    EXPECT_GE(read, weights);
+    // Rank 0: the tokenizer. Every rank: header, norms, config and the fingerprint's samples.
+    EXPECT_LE(read, weights + (int64_t{192} << 10) + tp * (int64_t{96} << 10)) << "tp " << tp;
+  }
 }
 
 // The leader with its loop on a thread of its own.
