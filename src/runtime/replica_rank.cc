@@ -42,13 +42,22 @@ CpuOptions CpuShare(const ReplicaOptions& options, const World& world) {
   return share;
 }
 
+// What is left of a container's limit (cgroup v2); the largest number where there is none.
+int64_t CgroupMemory() {
+  const std::string folder = "/sys/fs/cgroup/";
+  int64_t limit = 0, used = 0;
+  std::ifstream max(folder + "memory.max"), current(folder + "memory.current");
+  if (!(max >> limit) || !(current >> used)) return INT64_MAX;
+  return std::max<int64_t>(limit - used, 0);
+}
+
 int64_t AvailableMemory() {
   std::ifstream meminfo("/proc/meminfo");
   for (std::string key, unit; meminfo >> key;) {
     int64_t kib = 0;
     if (!(meminfo >> kib)) meminfo.clear();
     std::getline(meminfo, unit);
-    if (key == "MemAvailable:") return kib * 1024;
+    if (key == "MemAvailable:") return std::min(kib * 1024, CgroupMemory());
   }
   return 0;
 }
