@@ -49,8 +49,6 @@ struct FinishArgs {
 
 struct LinearKernels {
   int max_rows;       // of a tile
-  int one_pass_rows;  // tiles of at most so many rows read a panel once, in order; others a segment
-                      // twice, half of the columns each time
   // Returns the new top. By weight type (f32, f16, bf16) and rows.
   int (*tile[3][kMaxTileRows + 1])(const TileArgs& args);
   // x rows [rows] at row_stride elements, columns [0, k), as float32 [k][rows].

@@ -9,6 +9,7 @@
 #include "kernels/cpu/kernels.h"
 
 #if TRIREME_SIMD
+#include <cstddef>
 #include <utility>
 
 #include "kernels/cpu/lanes-inl.h"
@@ -29,10 +30,13 @@ constexpr int64_t kSlots = 1;  // consecutive k that are packed together
 template <>
 constexpr int64_t kSlots<Bf16> = 2;
 
-// Prefetching costs a little where the hardware's prefetcher keeps up: one pass over few rows.
+// Few rows in one pass are left to the hardware's prefetcher, which keeps up with them.
 template <int R, int NV>
-HWY_INLINE void PrefetchAhead(const void* w, int64_t ahead) {
-  if constexpr (NV == 1) hwy::Prefetch(static_cast<const char*>(w) + ahead);
+HWY_INLINE void PrefetchNext(const std::byte*& next, int64_t bytes) {
+  if constexpr (NV == 1 || R >= 5) {
+    for (int64_t i = 0; i < bytes; i += 64) hwy::Prefetch(next + i);
+    next += bytes;
+  }
 }
 
 // acc[r][v] += x[r] * w[v]
@@ -50,12 +54,12 @@ HWY_INLINE void MultiplyAddRows(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT 
 // acc[r][v] += x[k][r] * w[k][16 v ..] for n ascending k.
 template <int R, int NV, class W>
 HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
-                            const W* HWY_RESTRICT w, int32_t n, int64_t ahead) {
+                            const W* HWY_RESTRICT w, int32_t n, const std::byte* next) {
   for (int32_t k = 0; k < n; ++k, x += R, w += kPanel) {
     F32x16 wv[NV];
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) wv[v] = Load16(w + v * kLanes);
-    PrefetchAhead<R, NV>(w, ahead);
+    PrefetchNext<R, NV>(next, NV * kLanes * sizeof(W));
     MultiplyAddRows(acc, x, wv);
   }
 }
@@ -64,7 +68,7 @@ HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
 // half unread, so that padding never meets an infinite x.
 template <int R, int NV>
 HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
-                            const Bf16* HWY_RESTRICT w, int32_t n, int64_t ahead) {
+                            const Bf16* HWY_RESTRICT w, int32_t n, const std::byte* next) {
   const U32x16 upper = Set16(0xffff0000u);
   U32x16 pair[NV];
   F32x16 wv[NV];
@@ -74,7 +78,7 @@ HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
       pair[v] = LoadUnsigned(w + 2 * v * kLanes);
       wv[v] = AsFloat(ShiftLeft16<16>(pair[v]));
     }
-    PrefetchAhead<R, NV>(w, ahead);
+    PrefetchNext<R, NV>(next, 2 * NV * kLanes * sizeof(Bf16));
     MultiplyAddRows(acc, x, wv);
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) wv[v] = AsFloat(And(pair[v], upper));
@@ -92,7 +96,7 @@ HWY_INLINE void MultiplyAdd(F32x16 (&acc)[R][NV], const float* HWY_RESTRICT x,
 // One segment for NV * 16 of the panel's columns. `sums` is the stack at those columns.
 template <int R, int NV, class W>
 HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, float* sums, int top,
-                          int64_t ahead) {
+                          const std::byte* next) {
   constexpr int64_t kEntry = R * kPanel;
   F32x16 acc[R][NV];
   if (!segment.first) --top;
@@ -104,7 +108,7 @@ HWY_INLINE int OneSegment(const Segment& segment, const float* x, const W* w, fl
       acc[r][v] = segment.first ? Zero16() : Load16(old + r * kPanel + v * kLanes);
     }
   }
-  MultiplyAdd<R, NV>(acc, x, w, segment.n, ahead);
+  MultiplyAdd<R, NV>(acc, x, w, segment.n, next);
   const int merges = segment.last ? segment.merges : 0;
   for (int m = 0; m < merges; ++m) {
     --top;
@@ -133,10 +137,13 @@ int Tile(const TileArgs& args) {
   for (const Segment& segment : args.segments) {
     const float* x = args.x + int64_t{segment.k} * R;
     const W* w = static_cast<const W*>(args.w) + int64_t{segment.slot} * kPanel;
+    // What a pass prefetches: its share, in order, of what lies `ahead` of this segment.
+    const std::byte* next = reinterpret_cast<const std::byte*>(w) + args.ahead;
+    const int64_t share = int64_t{segment.n} * NV * kLanes * static_cast<int64_t>(sizeof(W));
     int new_top = 0;
-    for (int column = 0; column < kPanel; column += NV * kLanes) {
-      new_top = OneSegment<R, NV, W>(segment, x, w + column * kSlots<W>, args.stack + column, top,
-                                     args.ahead);
+    for (int column = 0; column < kPanel; column += NV * kLanes, next += share) {
+      new_top =
+          OneSegment<R, NV, W>(segment, x, w + column * kSlots<W>, args.stack + column, top, next);
     }
     top = new_top;
   }
@@ -196,7 +203,6 @@ void FillTiles(LinearKernels* kernels, std::integer_sequence<int, kRows...>) {
 LinearKernels MakeLinearKernels() {
   LinearKernels kernels = {};
   kernels.max_rows = kMaxRows;
-  kernels.one_pass_rows = kOnePassRows;
   FillTiles(&kernels, std::make_integer_sequence<int, kMaxRows>());
   kernels.pack_x = PackX;
   kernels.finish = Finish;

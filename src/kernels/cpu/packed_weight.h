@@ -21,7 +21,7 @@ struct SegmentBlock {
   int32_t begin = 0;
   int32_t end = 0;
 };
-inline constexpr int32_t kBlockK = 256;  // k of one block, at most
+inline constexpr int32_t kBlockK = 512;  // k of one block, at most
 
 class PackedWeight : public Weight {
  public:
