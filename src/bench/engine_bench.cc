@@ -43,10 +43,10 @@ struct Machine {
 
 struct Figure {
   std::string name;
-  double tokens = 0;     // per run
-  double seconds = 1e30; // best
-  double bytes = 0;      // per run, weights read
-  double flop = 0;       // per run
+  double tokens = 0;      // per run
+  double seconds = 1e30;  // best
+  double bytes = 0;       // per run, weights read
+  double flop = 0;        // per run
 
   double bound_seconds(const Machine& m) const {
     return std::max(bytes / m.bytes_per_s, flop / m.flop_per_s);
@@ -81,9 +81,8 @@ class Bench {
   }
 
   int Threads() const {
-    return options_.replica.threads > 0
-               ? options_.replica.threads
-               : std::max(1, DefaultThreads() / world_.local_size());
+    return options_.replica.threads > 0 ? options_.replica.threads
+                                        : std::max(1, DefaultThreads() / world_.local_size());
   }
 
   // n sequences to their last token. Only rank 0; the others follow. Returns seconds of the steps
@@ -229,11 +228,10 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
         const int batch = options.batches[i - 1];
         // Steps in which every sequence decodes; the first id comes with the prefill.
         const int rows = (batch + rank->split().pp() - 1) / rank->split().pp();
-        seconds = bench.Generate(batch, options.decode_context, options.decode_steps + 1,
-                                 [&](const StepPlan& plan) {
-                                   return plan.n_tokens() == plan.n_sequences() &&
-                                          plan.n_sequences() <= rows;
-                                 });
+        seconds = bench.Generate(
+            batch, options.decode_context, options.decode_steps + 1, [&](const StepPlan& plan) {
+              return plan.n_tokens() == plan.n_sequences() && plan.n_sequences() <= rows;
+            });
       }
       figures[i].seconds = std::min(figures[i].seconds, seconds);
       EndCase(world);
@@ -242,8 +240,9 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
   if (world.rank() != 0) return absl::OkStatus();
   const ReplicaInfo& info = rank->replica().info();
   out << info.model << ", " << info.dtype << " weights, " << info.activations << " activations, tp "
-      << info.tp << " pp " << info.pp << ", " << bench.Threads() << " threads a rank, " << info.device
-      << "; loaded in " << std::fixed << std::setprecision(2) << load_seconds << " s\n";
+      << info.tp << " pp " << info.pp << ", " << bench.Threads() << " threads a rank, "
+      << info.device << "; loaded in " << std::fixed << std::setprecision(2) << load_seconds
+      << " s\n";
   Print(figures, bench.machine_, out);
   return options.json.empty() ? absl::OkStatus()
                               : WriteJson(options, figures, bench.machine_, info);

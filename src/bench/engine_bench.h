@@ -10,17 +10,18 @@
 namespace trireme {
 
 struct EngineBenchOptions {
-  ReplicaOptions replica;             // `shape` for random weights, or `model_dir`
+  ReplicaOptions replica;  // `shape` for random weights, or `model_dir`
   std::vector<int> batches = {1, 4, 16};
-  int prompt_tokens = 512;            // of the prefill case
-  int decode_context = 32;            // prompt of the decode cases
+  int prompt_tokens = 512;  // of the prefill case
+  int decode_context = 32;  // prompt of the decode cases
   int decode_steps = 32;
-  int rounds = 3;                     // every case once a round; the best counts
-  std::string json;                   // rank 0 also writes the figures to this file
+  int rounds = 3;    // every case once a round; the best counts
+  std::string json;  // rank 0 also writes the figures to this file
 };
 
 // Collective. Rank 0 prints prefill and decode tokens per second, each beside its bound:
-// max(weight bytes / read bandwidth, FLOP / FMA peak), both measured by all ranks at once in this run.
+// max(weight bytes / read bandwidth, FLOP / FMA peak), both measured by all ranks at once in this
+// run.
 absl::Status RunEngineBench(const EngineBenchOptions& options, World& world, std::ostream& out);
 
 }  // namespace trireme

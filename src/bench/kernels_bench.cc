@@ -23,8 +23,9 @@ constexpr int64_t kHidden = 2048, kHeads = 32, kKvHeads = 4, kHeadSize = 64, kFf
                   kVocabulary = 32000;
 constexpr int64_t kContext = 1024;  // tokens in the cache of a decode
 constexpr size_t kColdBytes = size_t{384}
-                              << 20;  // weights in turn, so that none comes from a cache
-constexpr double kMinSeconds = 0.03;  // of one measurement
+                              << 20;            // weights in turn, so that none comes from a cache
+constexpr size_t kProbeBytes = kColdBytes / 4;  // read by one probe of the bandwidth
+constexpr double kMinSeconds = 0.02;            // of one measurement
 constexpr int kChunks = 32;
 
 // Values of about the right size, cheap to make: the time does not depend on them.
@@ -58,7 +59,19 @@ struct BenchCase {
   double bytes = 0;  // that have to move, from or to memory
   double flops = 0;  // 0: bandwidth alone bounds it
   std::function<void()> run;
-  double best = 1e30;  // seconds
+  struct Sample {
+    double seconds, of_read, of_fma, of_bound;
+  };
+  std::vector<Sample> samples;  // one a round
+
+  // The median over the rounds.
+  double Median(double Sample::*field) const {
+    std::vector<double> values;
+    for (const Sample& sample : samples) values.push_back(sample.*field);
+    std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
+                     values.end());
+    return values[values.size() / 2];
+  }
 };
 
 class KernelsBench {
@@ -231,47 +244,80 @@ class KernelsBench {
     }
   }
 
+  // The bounds are probed between the cases: a shared machine changes within a run, so that a case
+  // is held against the better of the probes just before and just after it.
+  struct Probe {
+    double bandwidth = 0, peak = 0;  // bytes and FLOP per second
+  };
+  Probe MeasureBounds(const Buffer& memory) {
+    const std::span<const std::byte> bytes(memory.data(), memory.bytes());
+    const Probe probe = {ReadBandwidth(bytes.subspan(probe_at_, kProbeBytes), options_.n_threads),
+                         FmaPeak(options_.n_threads, CpuTargetName(options_.avx512) == "AVX-512")};
+    probe_at_ = (probe_at_ + kProbeBytes) % memory.bytes();
+    probes_.push_back(probe);
+    return probe;
+  }
+
   void Measure() {
-    using Clock = std::chrono::steady_clock;
     const Buffer memory = ops_->Allocate(kColdBytes);
     std::fill_n(memory.data(), memory.bytes(), std::byte{1});
-    const bool avx512 = CpuTargetName(options_.avx512) == "AVX-512";
-    for (int round = 0; round <= options_.rounds; ++round) {  // the first one warms up
-      bandwidth_ =
-          std::max(bandwidth_, ReadBandwidth({memory.data(), memory.bytes()}, options_.n_threads));
-      peak_ = std::max(peak_, FmaPeak(options_.n_threads, avx512));
+    for (BenchCase& c : cases_) c.run();  // grows scratch memory, touches pages
+    for (int round = 0; round < options_.rounds; ++round) {
+      Probe before = MeasureBounds(memory);
       for (BenchCase& c : cases_) {
-        const auto start = Clock::now();
-        int64_t calls = 0;
-        double seconds = 0;
-        do {
-          c.run();
-          ++calls;
-          seconds = std::chrono::duration<double>(Clock::now() - start).count();
-        } while (seconds < kMinSeconds && round > 0);
-        if (round > 0) c.best = std::min(c.best, seconds / static_cast<double>(calls));
+        const double seconds = Time(c);
+        const Probe after = MeasureBounds(memory);
+        const double read = c.bytes / std::max(before.bandwidth, after.bandwidth);
+        const double fma = c.flops / std::max(before.peak, after.peak);
+        c.samples.push_back(
+            {seconds, read / seconds, fma / seconds, std::max(read, fma) / seconds});
+        before = after;
       }
     }
   }
 
-  double Bound(const BenchCase& c) const { return std::max(c.bytes / bandwidth_, c.flops / peak_); }
+  // Seconds of one call.
+  static double Time(BenchCase& c) {
+    using Clock = std::chrono::steady_clock;
+    const auto start = Clock::now();
+    for (int64_t calls = 1;; ++calls) {
+      c.run();
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      if (seconds >= kMinSeconds) return seconds / static_cast<double>(calls);
+    }
+  }
+
+  double MedianProbe(double Probe::*field) const {
+    std::vector<double> values;
+    for (const Probe& probe : probes_) values.push_back(probe.*field);
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+  }
 
   void Print(std::ostream& out) const {
     out << CpuTargetName(options_.avx512) << ", " << options_.n_threads << " threads, weights "
         << Name(options_.weights) << ", activations " << Name(options_.activations) << std::fixed
-        << std::setprecision(1) << "\nread bandwidth " << bandwidth_ * 1e-9 << " GB/s, FMA peak "
-        << peak_ * 1e-9 << " GFLOP/s (best of " << options_.rounds + 1 << ")\n"
-        << std::left << std::setw(20) << "kernel" << std::right << std::setw(5) << "T"
-        << std::setw(12) << "us" << std::setw(9) << "GB/s" << std::setw(9) << "GFLOP/s"
-        << std::setw(9) << "of read" << std::setw(9) << "of FMA" << std::setw(9) << "of bound"
-        << "\n";
+        << std::setprecision(1) << "\nread bandwidth " << MedianProbe(&Probe::bandwidth) * 1e-9
+        << " GB/s, FMA peak " << MedianProbe(&Probe::peak) * 1e-9 << " GFLOP/s (medians of "
+        << probes_.size() << " probes)\n";
+    const auto heading = [&](const char* name, int width) { out << std::setw(width) << name; };
+    out << std::left;
+    heading("kernel", 20);
+    out << std::right;
+    heading("T", 5);
+    heading("us", 12);
+    for (const char* name : {"GB/s", "GFLOP/s", "of read", "of FMA", "of bound"}) heading(name, 10);
+    out << "\n";
     for (const BenchCase& c : cases_) {
+      const double seconds = c.Median(&BenchCase::Sample::seconds);
       out << std::left << std::setw(20) << c.name << std::right << std::setw(5) << c.rows
-          << std::setw(12) << c.best * 1e6 << std::setw(9) << c.bytes / c.best * 1e-9
-          << std::setw(9) << c.flops / c.best * 1e-9 << std::setw(8)
-          << 100 * c.bytes / c.best / bandwidth_ << "%" << std::setw(8)
-          << 100 * c.flops / c.best / peak_ << "%" << std::setw(8) << 100 * Bound(c) / c.best
-          << "%\n";
+          << std::setw(12) << seconds * 1e6 << std::setw(10) << c.bytes / seconds * 1e-9
+          << std::setw(10) << c.flops / seconds * 1e-9;
+      for (auto field : {&BenchCase::Sample::of_read, &BenchCase::Sample::of_fma,
+                         &BenchCase::Sample::of_bound}) {
+        out << std::setw(9) << 100 * c.Median(field) << "%";
+      }
+      out << "\n";
     }
     out.flush();
   }
@@ -281,16 +327,16 @@ class KernelsBench {
                            {"threads", options_.n_threads},
                            {"weights", std::string(Name(options_.weights))},
                            {"activations", std::string(Name(options_.activations))},
-                           {"read_bytes_per_s", bandwidth_},
-                           {"fma_flop_per_s", peak_},
+                           {"read_bytes_per_s", MedianProbe(&Probe::bandwidth)},
+                           {"fma_flop_per_s", MedianProbe(&Probe::peak)},
                            {"kernels", nlohmann::json::array()}};
     for (const BenchCase& c : cases_) {
       json["kernels"].push_back({{"kernel", c.name},
                                  {"rows", c.rows},
-                                 {"seconds", c.best},
+                                 {"seconds", c.Median(&BenchCase::Sample::seconds)},
                                  {"bytes", c.bytes},
                                  {"flop", c.flops},
-                                 {"of_bound", Bound(c) / c.best}});
+                                 {"of_bound", c.Median(&BenchCase::Sample::of_bound)}});
     }
     return json.dump(2) + "\n";
   }
@@ -299,8 +345,8 @@ class KernelsBench {
   std::unique_ptr<Ops> ops_;
   std::vector<Buffer> buffers_;
   std::vector<BenchCase> cases_;
-  double bandwidth_ = 0;  // bytes per second, best of the run
-  double peak_ = 0;       // FLOP per second, best of the run
+  std::vector<Probe> probes_;
+  size_t probe_at_ = 0;  // the next probe's bytes
 };
 
 }  // namespace

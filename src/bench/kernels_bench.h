@@ -22,8 +22,10 @@ struct KernelsBenchOptions {
   std::string json;  // also write the figures to this file
 };
 
-// Prints one line per kernel and shape (TinyLlama 1.1B's): the best time of all rounds, GB/s,
-// GFLOP/s, and their share of the bound: max(bytes / bandwidth, FLOP / peak), best of the run.
+// Prints one line per kernel and shape (TinyLlama 1.1B's), medians over the rounds: the time, GB/s,
+// GFLOP/s, and the share of the bound, max(bytes / bandwidth, FLOP / peak), as probed just before
+// and after. Bytes are those that a call has to move: weights and pages once, activations in and
+// out.
 absl::Status RunKernelsBench(const KernelsBenchOptions& options, std::ostream& out);
 
 }  // namespace trireme

@@ -109,7 +109,7 @@ double ReadBandwidth(std::span<const std::byte> data, int n_threads) {
 }
 
 double FmaPeak(int n_threads, bool avx512) {
-  constexpr int64_t kRounds = 1'000'000;
+  constexpr int64_t kRounds = 300'000;
   const auto multiply_add =
       avx512 ? N_AVX3::MakeProbe().multiply_add : N_AVX2::MakeProbe().multiply_add;
   const double per_round =
