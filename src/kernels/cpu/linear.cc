@@ -80,7 +80,9 @@ void LinearDriver::RunPanel(const Call& call, int64_t panel, int64_t first_tile,
   const int64_t stack = int64_t{w.stack_depth()} * kernels_.max_rows * kPanel;
   const auto block_bytes = kBlockK * kPanel * static_cast<int64_t>(SizeOf(w.dtype()));
   int top = 0;
-  for (const SegmentBlock& block : w.blocks()) {
+  const SegmentBlock whole = {0, static_cast<int32_t>(w.segments().size())};
+  const bool one_tile = end_tile - first_tile == 1;
+  for (const SegmentBlock& block : one_tile ? std::span(&whole, 1) : std::span(w.blocks())) {
     const std::span<const Segment> segments(w.segments().data() + block.begin,
                                             w.segments().data() + block.end);
     int new_top = top;
