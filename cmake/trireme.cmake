@@ -27,6 +27,8 @@ target_compile_options(trireme_flags INTERFACE
   -Wall -Wextra -Werror -Wno-missing-field-initializers -ffp-contract=off -fno-omit-frame-pointer
   -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
 target_link_libraries(trireme_flags INTERFACE Threads::Threads)
+# Ranks compare it at start.
+target_link_options(trireme_flags INTERFACE -Wl,--build-id=sha1)
 if(TRIREME_SANITIZE)
   target_compile_options(trireme_flags INTERFACE -fsanitize=${TRIREME_SANITIZE} -fno-sanitize-recover=all)
   target_link_options(trireme_flags INTERFACE -fsanitize=${TRIREME_SANITIZE})

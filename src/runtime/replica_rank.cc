@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/build_id.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -75,7 +76,7 @@ absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOpti
   std::unique_ptr<ReplicaRank> rank(new ReplicaRank(world));
   RETURN_IF_ERROR(rank->Agree(rank->Open(options)));
   RETURN_IF_ERROR(rank->AgreeOn(StrCat(
-      "version=", options.version, " model=", rank->fingerprint_, " tp=", options.layout.tp,
+      "version=", options.version, " build=", BuildId(), " model=", rank->fingerprint_, " tp=", options.layout.tp,
       " pp=", options.layout.pp,
       " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
       " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
@@ -139,7 +140,13 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
   fingerprint_ = StrCat(store_->Fingerprint(), "/", Name(dtype_), "/", Name(options.activations),
                         "/kv-", Name(options.activations), "/chunks-", split_->n_chunks(), "/",
                         kArithmetic);
-  ASSIGN_OR_RETURN(ops_, MakeCpuOps(CpuShare(options, world_)));
+  const CpuOptions share = CpuShare(options, world_);
+  if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
+  // The pool pins its caller; until Run() this thread is the parent of others, which are free.
+  cpu_set_t allowed;
+  sched_getaffinity(0, sizeof(allowed), &allowed);
+  ASSIGN_OR_RETURN(ops_, MakeCpuOps(share));
+  sched_setaffinity(0, sizeof(allowed), &allowed);
   return absl::OkStatus();
 }
 
@@ -261,6 +268,12 @@ void ReplicaRank::WarmUp() {
 }
 
 void ReplicaRank::Run() {
+  if (main_cpu_.has_value()) {
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET(*main_cpu_, &own);
+    sched_setaffinity(0, sizeof(own), &own);
+  }
   if (leader_) {
     leader_->Run();
   } else {

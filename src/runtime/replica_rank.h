@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "comm/world.h"
@@ -71,6 +72,7 @@ class ReplicaRank {
   std::unique_ptr<TensorStore> store_;
   std::optional<Split> split_;
   std::unique_ptr<Ops> ops_;
+  std::optional<int> main_cpu_;  // of this rank's share, where it is pinned
   std::unique_ptr<Model> model_;
   std::unique_ptr<Mesh> mesh_;
   std::unique_ptr<Engine> engine_;

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "base/build_id.h"
 #include "base/check.h"
 #include "base/file.h"
 #include "base/str.h"
@@ -41,6 +42,8 @@ TEST(FileTest, AFileThatShrankIsDataLoss) {
   EXPECT_TRUE((*file)->Read(2, std::span(bytes).first(2)).ok());
   std::filesystem::remove(path);
 }
+
+TEST(BuildIdTest, IsASha1OfThisProgram) { EXPECT_EQ(BuildId().size(), 40u) << BuildId(); }
 
 TEST(StrTest, JoinsSplitsAndParses) {
   EXPECT_EQ(StrCat("a", 1, std::string_view("b")), "a1b");
