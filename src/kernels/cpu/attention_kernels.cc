@@ -24,6 +24,7 @@ namespace {
 
 constexpr int64_t kB = kKvBlockSize;
 static_assert(kB == kLanes);
+constexpr int kRows = HWY_TARGET == HWY_AVX3 ? 8 : 4;  // accumulators that hide the latency and fit
 
 // a' = a cos - b sin, b' = b cos + a sin; the second product of each is fused.
 HWY_INLINE void Rotate(float a, float b, float cos, float sin, float* ra, float* rb) {
@@ -83,7 +84,7 @@ struct State {
   float* values;   // [B][padded D]
   int64_t padded;  // D up to a multiple of 16
   float max[kMaxQueryRows];
-  float sum[kMaxQueryRows];
+  float sums[kMaxQueryRows][kB];  // of the weights, by token modulo 16
 };
 
 // scores[r] of R rows from row r0 against the block's 16 keys
@@ -104,49 +105,69 @@ HWY_INLINE void Scores(const AttentionTile& tile, const State& state, const P* k
   }
 }
 
-// Online softmax of one row: scores of the first n tokens become weights, the row's output and sum
+// Online softmax of one row: scores of the first n tokens become weights, the row's output and sums
 // are rescaled to the new maximum.
 HWY_INLINE void Weigh(State& state, int r, int64_t n) {
   float* weights = state.weights + r * kB;
   const Mask16 seen = FirstN16(n);
   const F32x16 scores = IfThenElse(seen, Load16(weights), Set16(-HUGE_VALF));
-  const float old_max = state.max[r];
-  const float block_max = MaxLanes(scores);
-  const float max = block_max > old_max || block_max != block_max ? block_max : old_max;
-  if (max == -HUGE_VALF) {  // nothing seen so far has any weight
-    Store16(Zero16(), weights);
+  F32x16 sums = Load16(state.sums[r]);
+  if (AnyTrue(Gt(scores, Set16(state.max[r])))) {
+    const float max = MaxLanes(scores);
+    const F32x16 shrink = Exp(Set16(state.max[r] - max));
+    float* out = state.out + r * state.padded;
+    for (int64_t d = 0; d < state.padded; d += kLanes) {
+      Store16(Mul(Load16(out + d), shrink), out + d);
+    }
+    sums = Mul(sums, shrink);
+    state.max[r] = max;
+  } else if (state.max[r] == -HUGE_VALF && !AnyTrue(IsNaN(scores))) {
+    Store16(Zero16(), weights);  // nothing seen so far has any weight
     return;
   }
-  const F32x16 w = IfThenElseZero(seen, Exp(Sub(scores, Set16(max))));
+  const F32x16 w = IfThenElseZero(seen, Exp(Sub(scores, Set16(state.max[r]))));
   Store16(w, weights);
-  if (max != old_max) {
-    const F32x16 shrink = Exp(Set16(old_max - max));
-    float* out = state.out + r * state.padded;
-    for (int64_t d = 0; d < state.padded; d += kLanes)
-      Store16(Mul(Load16(out + d), shrink), out + d);
-    state.sum[r] *= hn::GetLane(shrink.lo);
-    state.max[r] = max;
-  }
-  state.sum[r] += SumLanes(w);
+  Store16(Add(sums, w), state.sums[r]);
 }
 
-// out[r] += weights[r][j] * values[j] for n ascending tokens, R rows that all see them
+// out[r] += weights[r][j] * values[j] for n ascending tokens: R rows that all see them, and
+// NV vectors of 16 d.
+template <int R, int NV, class P>
+HWY_INLINE void AccumulateAt(float* out, int64_t padded, const float* weights,
+                             const P* HWY_RESTRICT values, int64_t stride, int64_t n) {
+  F32x16 acc[R][NV];
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) acc[r][v] = Load16(out + r * padded + v * kLanes);
+  }
+  for (int64_t j = 0; j < n; ++j, values += stride, ++weights) {
+    F32x16 value[NV];
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) value[v] = Load16(values + v * kLanes);
+    TRIREME_UNROLL
+    for (int r = 0; r < R; ++r) {
+      const F32x16 w = Set16(weights[r * kB]);
+      TRIREME_UNROLL
+      for (int v = 0; v < NV; ++v) acc[r][v] = MulAdd(w, value[v], acc[r][v]);
+    }
+  }
+  TRIREME_UNROLL
+  for (int r = 0; r < R; ++r) {
+    TRIREME_UNROLL
+    for (int v = 0; v < NV; ++v) Store16(acc[r][v], out + r * padded + v * kLanes);
+  }
+}
 template <int R, class P>
 HWY_INLINE void Accumulate(const State& state, const P* values, int64_t stride, int r0, int64_t n) {
-  for (int64_t d = 0; d < state.padded; d += kLanes) {
-    F32x16 acc[R];
-    TRIREME_UNROLL
-    for (int r = 0; r < R; ++r) acc[r] = Load16(state.out + (r0 + r) * state.padded + d);
-    for (int64_t j = 0; j < n; ++j) {
-      const F32x16 v = Load16(values + j * stride + d);
-      TRIREME_UNROLL
-      for (int r = 0; r < R; ++r) {
-        acc[r] = MulAdd(Set16(state.weights[(r0 + r) * kB + j]), v, acc[r]);
-      }
-    }
-    TRIREME_UNROLL
-    for (int r = 0; r < R; ++r) Store16(acc[r], state.out + (r0 + r) * state.padded + d);
+  constexpr int kPair = HWY_TARGET == HWY_AVX3 ? 2 : 1;  // vectors that share a loaded weight
+  float* out = state.out + r0 * state.padded;
+  const float* weights = state.weights + r0 * kB;
+  int64_t d = 0;
+  for (; d + kPair * kLanes <= state.padded; d += kPair * kLanes) {
+    AccumulateAt<R, kPair>(out + d, state.padded, weights, values + d, stride, n);
   }
+  if (d < state.padded) AccumulateAt<R, 1>(out + d, state.padded, weights, values + d, stride, n);
 }
 
 // Tokens of block b that row r sees.
@@ -160,17 +181,28 @@ void AttendBlock(const AttentionTile& tile, State& state, int64_t b, int64_t wri
   const P* keys = static_cast<const P*>(tile.k_pages) + page;
   const P* values = static_cast<const P*>(tile.v_pages) + page;
   int r = 0;
-  for (; r + 4 <= tile.n_rows; r += 4) Scores<4>(tile, state, keys, r);
+  for (; r + kRows <= tile.n_rows; r += kRows) Scores<kRows>(tile, state, keys, r);
+  for (; r + 2 <= tile.n_rows; r += 2) Scores<2>(tile, state, keys, r);
   for (; r < tile.n_rows; ++r) Scores<1>(tile, state, keys, r);
   for (r = 0; r < tile.n_rows; ++r) {
     if (const int64_t n = Seen(tile, r, b); n > 0) Weigh(state, r, n);
   }
   const auto accumulate = [&](const auto* v, int64_t stride) HWY_ATTR {
+    const auto same = [&](int i, int rows) {  // see as many tokens: rows of a tile ascend in that
+      return i + rows <= tile.n_rows && Seen(tile, i, b) == Seen(tile, i + rows - 1, b);
+    };
     for (int i = 0; i < tile.n_rows;) {
-      const bool four = i + 4 <= tile.n_rows && Seen(tile, i, b) == Seen(tile, i + 3, b);
-      four ? Accumulate<4>(state, v, stride, i, Seen(tile, i, b))
-           : Accumulate<1>(state, v, stride, i, Seen(tile, i, b));
-      i += four ? 4 : 1;
+      const int64_t n = Seen(tile, i, b);
+      if (same(i, kRows)) {
+        Accumulate<kRows>(state, v, stride, i, n);
+        i += kRows;
+      } else if (same(i, 2)) {
+        Accumulate<2>(state, v, stride, i, n);
+        i += 2;
+      } else {
+        Accumulate<1>(state, v, stride, i, n);
+        ++i;
+      }
     }
   };
   if (state.padded == tile.d) return accumulate(values, tile.d);
@@ -192,7 +224,7 @@ void LoadQueries(const AttentionTile& tile, float* q) {
 template <class T>
 void StoreOutput(const AttentionTile& tile, const State& state, int r) {
   T* y = static_cast<T*>(tile.y[r]);
-  const F32x16 sum = Set16(state.sum[r]);
+  const F32x16 sum = Set16(SumLanes(Load16(state.sums[r])));
   const float* out = state.out + r * state.padded;
   for (int64_t d = 0; d < tile.d; d += kLanes) {
     const F32x16 v = Div(Load16(out + d), sum);
@@ -211,7 +243,7 @@ void Attend(const AttentionTile& tile) {
   std::fill_n(state.out, tile.n_rows * state.padded, 0.0f);
   std::fill_n(state.values, kB * state.padded, 0.0f);
   std::fill_n(state.max, tile.n_rows, -HUGE_VALF);
-  std::fill_n(state.sum, tile.n_rows, 0.0f);
+  std::fill_n(state.sums[0], tile.n_rows * kB, 0.0f);
   const int64_t seen = *std::max_element(tile.visible, tile.visible + tile.n_rows);
   for (int64_t b = 0; b * kB < seen; ++b) {
     const int64_t written = std::min(kB, seen - b * kB);
