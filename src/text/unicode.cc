@@ -1,0 +1,134 @@
+#include "text/unicode.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "base/check.h"
+#include "text/unicode_additions.h"
+#include "text/utf8.h"
+
+namespace trireme::text {
+
+bool IsWhitespace(char32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
+  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+namespace {
+
+// The range that holds c in a table sorted by its ranges, or nullptr.
+template <typename Range, size_t n>
+const Range* FindRange(const Range (&table)[n], char32_t c) {
+  const Range* range =
+      std::upper_bound(std::begin(table), std::end(table), c,
+                       [](char32_t value, const Range& r) { return value < r.first; });
+  return range != std::begin(table) && c <= (range - 1)->last ? range - 1 : nullptr;
+}
+
+bool IsNewerThanUnicode9(char32_t c) {
+  return c >= kNewerThanUnicode9[0].first && FindRange(kNewerThanUnicode9, c) != nullptr;
+}
+
+// The general category as of Unicode 16: "Lu"
+std::string_view Category(char32_t c) {
+  const std::string_view category = utf8proc_category_string(static_cast<utf8proc_int32_t>(c));
+  if (category != "Cn") return category;
+  const UnicodeAddition* addition = FindRange(kUnicodeAdditions, c);
+  return addition == nullptr ? category : addition->category;
+}
+
+}  // namespace
+
+bool IsWordCharacter(char32_t c) {
+  const std::string_view category = Category(c);
+  if (category[0] == 'L' || category[0] == 'M' || category == "Nd" || category == "Nl" ||
+      category == "Pc") {
+    return true;
+  }
+  // Other_Alphabetic outside M (circled and squared letters), then Join_Control.
+  return (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
+         (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189) || c == 0x200C ||
+         c == 0x200D;
+}
+
+bool IsCombiningMark(char32_t c) {
+  const std::string_view category = utf8proc_category_string(static_cast<utf8proc_int32_t>(c));
+  const bool was_mark = c == 0x1CF2 || c == 0x1CF3;  // letters since Unicode 12
+  return (category[0] == 'M' && !IsNewerThanUnicode9(c)) || was_mark;
+}
+
+void AppendLowercase(char32_t c, std::string* out) {
+  if (c == 0x130) {  // the only character whose lower case is two
+    out->append("i\xCC\x87");
+  } else {
+    AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
+  }
+}
+
+namespace {
+
+int CombiningClass(utf8proc_int32_t c) { return utf8proc_get_property(c)->combining_class; }
+
+// utf8proc_decompose would do this too, but orders a run of n marks in O(n^2).
+std::vector<utf8proc_int32_t> Decompose(std::string_view text, bool compatibility) {
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
+                                                      (compatibility ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> chars;
+  chars.reserve(text.size() + 1);
+  for (size_t pos = 0; pos < text.size();) {
+    utf8proc_int32_t parts[32];  // no character decomposes into more than 18
+    int boundary_class = 0;
+    const utf8proc_ssize_t n = utf8proc_decompose_char(
+        static_cast<utf8proc_int32_t>(DecodeAt(text, &pos)), parts, 32, options, &boundary_class);
+    CHECK(n >= 0 && n <= 32) << utf8proc_errmsg(n);
+    chars.insert(chars.end(), parts, parts + n);
+  }
+  for (auto it = chars.begin(); it != chars.end();) {
+    if (CombiningClass(*it) == 0) {
+      ++it;
+      continue;
+    }
+    auto end = std::find_if(it, chars.end(), [](auto c) { return CombiningClass(c) == 0; });
+    std::stable_sort(it, end, [](auto a, auto b) { return CombiningClass(a) < CombiningClass(b); });
+    it = end;
+  }
+  return chars;
+}
+
+void NormalizeKnown(std::string_view text, NormalizationForm form, std::string* out) {
+  const bool compatibility = form == NormalizationForm::kNfkc || form == NormalizationForm::kNfkd;
+  std::vector<utf8proc_int32_t> chars = Decompose(text, compatibility);
+  if (form == NormalizationForm::kNfc || form == NormalizationForm::kNfkc) {
+    const utf8proc_ssize_t n = utf8proc_normalize_utf32(
+        chars.data(), static_cast<utf8proc_ssize_t>(chars.size()),
+        static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
+    CHECK(n >= 0) << utf8proc_errmsg(n);
+    chars.resize(static_cast<size_t>(n));
+  }
+  for (utf8proc_int32_t c : chars) AppendUtf8(static_cast<char32_t>(c), out);
+}
+
+}  // namespace
+
+std::string Normalize(std::string_view text, NormalizationForm form) {
+  const bool ascii = std::all_of(text.begin(), text.end(), [](char c) { return (c & 0x80) == 0; });
+  if (ascii) return std::string(text);
+  std::string out;
+  out.reserve(text.size());
+  size_t begin =
+      0;  // a character that the tables do not know normalizes to itself and parts the text
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t at = pos;
+    if (!IsNewerThanUnicode9(DecodeAt(text, &pos))) continue;
+    NormalizeKnown(text.substr(begin, at - begin), form, &out);
+    out += text.substr(at, pos - at);
+    begin = pos;
+  }
+  NormalizeKnown(text.substr(begin), form, &out);
+  return out;
+}
+
+}  // namespace trireme::text

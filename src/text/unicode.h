@@ -1,0 +1,21 @@
+// Unicode properties and normalization forms, on top of utf8proc.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace trireme::text {
+
+bool IsWhitespace(char32_t c);     // White_Space
+bool IsWordCharacter(char32_t c);  // \w of UTS #18: Alphabetic, Mark, Nd, Pc, Join_Control
+bool IsCombiningMark(char32_t c);  // general category M, as of Unicode 9
+
+// Full lower-casing of one character, without context (no final sigma).
+void AppendLowercase(char32_t c, std::string* out);
+
+enum class NormalizationForm { kNfc, kNfd, kNfkc, kNfkd };
+
+// Unicode Annex #15 as of Unicode 9, in O(n log n) whatever the order of the combining marks.
+std::string Normalize(std::string_view text, NormalizationForm form);
+
+}  // namespace trireme::text
