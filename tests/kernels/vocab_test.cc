@@ -12,9 +12,9 @@ namespace {
 const float kInf = std::numeric_limits<float>::infinity();
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Scored SampleOne(Ops& ops, const Array& logits, const Draw& draw, int64_t first_id = 0) {
+Scored SampleOne(Ops& ops, const Tensor& logits, const Draw& draw, int64_t first_id = 0) {
   Scored best;
-  ops.SampleArgmax({&best, 1}, logits->As({1, logits.size()}), {&draw, 1}, first_id);
+  ops.SampleArgmax({&best, 1}, logits.As({1, logits.size()}), {&draw, 1}, first_id);
   return best;
 }
 
@@ -69,6 +69,22 @@ TEST(SampleArgmax, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
       EXPECT_EQ(best.id, expected.id) << ops.name;
       EXPECT_EQ(best.score, expected.score) << ops.name;
     }
+  }
+}
+
+// A row's winner is that of its ids one by one: no id is passed over that could have won.
+TEST(SampleArgmax, IsTheBestOfItsIds) {
+  for (uint32_t i = 0; i < 8; ++i) {
+    const Array logits = Random(DType::kF32, {3000}, i, static_cast<float>(i));
+    const Draw draw = {1, 1000 + i, 1, i};
+    Scored best = {-kInf, -1};
+    for (int64_t id = 0; id < logits.size(); ++id) {
+      const Scored one = SampleOne(PlainOps(), logits->Rows(id, id + 1), draw, 5 + id);
+      if (one.score > best.score) best = one;
+    }
+    const Scored whole = SampleOne(PlainOps(), logits, draw, 5);
+    EXPECT_EQ(whole.id, best.id);
+    EXPECT_EQ(whole.score, best.score);
   }
 }
 
@@ -142,7 +158,7 @@ TEST(SampleArgmax, DrawsByTheSoftmax) {
 }
 
 TEST(TopLogits, AgreesWithASort) {
-  for (int64_t v : {1, 15, 16, 1000, 4097}) {
+  for (int64_t v : {1, 15, 16, 1000, 4097, 20000}) {
     Array logits = Random(DType::kF32, {v}, static_cast<uint32_t>(v));
     for (int64_t i = 0; i < v; i += 3) logits.set(i, std::round(logits.at(i)));  // ties
     if (v > 100) logits.set(50, kNaN), logits.set(51, -kInf), logits.set(52, kInf);

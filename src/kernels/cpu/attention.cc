@@ -57,6 +57,20 @@ void AttentionDriver::RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, 
   });
 }
 
+void AttentionDriver::CutItems(const int32_t* starts, int64_t n_sequences, const HeadMap& heads,
+                               int64_t rows) {
+  items_.clear();
+  for (int32_t s = 0; s < n_sequences; ++s) {
+    const int64_t n = starts[s + 1] - starts[s];
+    for (int32_t head = 0; head < heads.n_kv_heads; ++head) {
+      const int64_t pairs = n * QueryHeads(heads, head).size();
+      for (int64_t p = 0; p < pairs; p += rows) {
+        items_.push_back({s, head, p, static_cast<int>(std::min(rows, pairs - p))});
+      }
+    }
+  }
+}
+
 void AttentionDriver::Run(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
                           const HeadMap& heads) {
   const int64_t n_sequences = plan.kv_lens.dim(0);
@@ -65,19 +79,14 @@ void AttentionDriver::Run(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& p
   CheckPages(kv, heads, d);
   const int32_t* starts = plan.q_starts.i32();
   const int32_t* kv_lens = plan.kv_lens.i32();
+  for (int64_t s = 0; s < n_sequences; ++s) CHECK_LE(starts[s + 1] - starts[s], kv_lens[s]);
 
-  items_.clear();
-  for (int32_t s = 0; s < n_sequences; ++s) {
-    const int64_t n = starts[s + 1] - starts[s];
-    CHECK_LE(n, kv_lens[s]);
-    for (int32_t head = 0; head < heads.n_kv_heads; ++head) {
-      const int64_t pairs = n * QueryHeads(heads, head).size();
-      for (int64_t p = 0; p < pairs; p += kMaxQueryRows) {
-        items_.push_back(
-            {s, head, p, static_cast<int>(std::min<int64_t>(kMaxQueryRows, pairs - p))});
-      }
-    }
-  }
+  // Fewer rows a piece where that gives every thread one.
+  int64_t rows = kMaxQueryRows;
+  do {
+    CutItems(starts, n_sequences, heads, rows);
+    rows /= 2;
+  } while (static_cast<int>(items_.size()) < pool_.size() && rows > 0);
 
   const int64_t scratch_size = (AttentionScratch(d) + 15) / 16 * 16;
   float* scratch = threads_.Get<float>(pool_.size() * scratch_size);

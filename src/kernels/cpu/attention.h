@@ -28,6 +28,9 @@ class AttentionDriver {
     int n_pairs;
   };
 
+  // Fills items_ with pieces of at most `rows` pairs.
+  void CutItems(const int32_t* starts, int64_t n_sequences, const HeadMap& heads, int64_t rows);
+
   const AttentionKernels& kernels_;
   ThreadPool& pool_;
   std::vector<Item> items_;

@@ -11,6 +11,7 @@
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cpu/top_logits.h"
 
 namespace trireme {
 namespace cpu {
@@ -25,11 +26,6 @@ void CheckActivation(const Tensor& t) {
   CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
 }
 
-// Scored in the order of the vocabulary's answers: the larger first, of equals the smaller id.
-bool Before(const Scored& a, const Scored& b) {
-  return a.score > b.score || (a.score == b.score && a.id < b.id);
-}
-
 class CpuOps : public Ops {
  public:
   CpuOps(const CpuOptions& options, bool avx512)
@@ -37,7 +33,8 @@ class CpuOps : public Ops {
                  VocabKernelsFor(avx512)},
         pool_(options.n_threads, options.cpus),
         linear_(kernels_.linear, pool_),
-        attention_(kernels_.attention, pool_) {}
+        attention_(kernels_.attention, pool_),
+        top_logits_(kernels_.vocab) {}
 
   Buffer Allocate(size_t bytes) override { return AllocateZeroed(bytes); }
   void Synchronize() override {}
@@ -170,29 +167,7 @@ class CpuOps : public Ops {
   }
 
   void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) override {
-    std::fill(top.begin(), top.end(), Scored{-HUGE_VALF, -1});
-    const int64_t v = logits.size();
-    const auto m = static_cast<size_t>(std::min<int64_t>(v, static_cast<int64_t>(top.size())));
-    if (m == 0) return;
-    // A heap of the best so far, the worst of them on top.
-    const float* values = logits.f32();
-    size_t n = 0;
-    for (int64_t i = 0; i < v; ++i) {
-      if (n == m) i += kernels_.vocab.skip_below(values + i, v - i, top[0].score);
-      if (i >= v) break;
-      const float value = std::isnan(values[i]) ? -HUGE_VALF : values[i];
-      const Scored candidate = {value, static_cast<int32_t>(first_id + i)};
-      if (n < m) {
-        top[n++] = candidate;
-      } else if (Before(candidate, top[0])) {
-        std::pop_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(m), Before);
-        top[m - 1] = candidate;
-      } else {
-        continue;
-      }
-      std::push_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(n), Before);
-    }
-    std::sort_heap(top.begin(), top.begin() + static_cast<ptrdiff_t>(m), Before);
+    top_logits_.Find(top, {logits.f32(), static_cast<size_t>(logits.size())}, first_id);
   }
 
   void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds, float max,
@@ -219,6 +194,7 @@ class CpuOps : public Ops {
   ThreadPool pool_;
   LinearDriver linear_;
   AttentionDriver attention_;
+  TopLogitsFinder top_logits_;
   Scratch rows_;
 };
 

@@ -48,7 +48,7 @@ struct FinishArgs {
 };
 
 struct LinearKernels {
-  int max_rows;       // of a tile
+  int max_rows;  // of a tile
   // Returns the new top. By weight type (f32, f16, bf16) and rows.
   int (*tile[3][kMaxTileRows + 1])(const TileArgs& args);
   // x rows [rows] at row_stride elements, columns [0, k), as float32 [k][rows].

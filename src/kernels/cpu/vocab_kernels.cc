@@ -48,27 +48,40 @@ HWY_INLINE F32x16 LoadLogits(const float* logits, int64_t n) {
   return IfThenElse(FirstN16(n), LoadFirst(logits, n), Set16(-HUGE_VALF));
 }
 
+// At least the noise that r makes: -log(-log1p(-u)) <= -log u, and log2 of a float is at least its
+// bits read as a number with 23 binary places, less 127. The margin covers the roundings.
+HWY_INLINE F32x16 NoiseBound(U32x16 r) {
+  const I32x16 bits = AsSigned(AsUnsigned(ToFloat(AsSigned(ShiftRight16<8>(r)))));  // of u * 2^24
+  constexpr float kLn2 = 0x1.62e43p-1f;
+  return NegMulAdd(ToFloat(bits), Set16(kLn2 * 0x1p-23f), Set16((127 + 24) * kLn2 + 0x1p-9f));
+}
+
+Scored SampleGreedy(const float* logits, int64_t v, int64_t first_id) {
+  Best best = {Set16(-HUGE_VALF), Set16(static_cast<int32_t>(first_id))};
+  for (int64_t i = 0; i < v; i += kLanes) {
+    Offer(best, LoadLogits(logits + i, v - i), Iota16(static_cast<int32_t>(first_id + i)));
+  }
+  return Winner(best);
+}
+
 Scored Sample(const float* logits, int64_t v, const Draw& draw, int64_t first_id) {
   if (v == 0) return {-HUGE_VALF, -1};
+  if (std::isinf(draw.inverse_temperature)) return SampleGreedy(logits, v, first_id);
   Best best = {Set16(-HUGE_VALF), Set16(static_cast<int32_t>(first_id))};
-  const auto id_at = [&](int64_t i) HWY_ATTR { return Iota16(static_cast<int32_t>(first_id + i)); };
-  if (std::isinf(draw.inverse_temperature)) {
-    for (int64_t i = 0; i < v; i += kLanes) Offer(best, LoadLogits(logits + i, v - i), id_at(i));
-    return Winner(best);
-  }
+  F32x16 threshold = best.score;  // the best of all lanes
   const F32x16 scale = Set16(draw.inverse_temperature);
-  alignas(64)
-      uint32_t words[8 * kLanes];  // 64 draws from counter first_id / 4, and room to read on
-  const int64_t skew = first_id % 4;
-  for (int64_t i = -skew; i < v; i += 4 * kLanes) {
+  alignas(64) uint32_t words[5 * kLanes] = {};  // 64 draws from a counter on, and room to read on
+  for (int64_t i = -(first_id % 4); i < v; i += 4 * kLanes) {
     Philox16(draw.seed, static_cast<uint32_t>((first_id + i) / 4), draw.token_index, draw.choice,
              kDrawPurpose, words);
-    const int64_t begin = std::max<int64_t>(i, 0);
     const int64_t end = std::min(v, i + 4 * kLanes);
-    for (int64_t j = begin; j < end; j += kLanes) {
-      const F32x16 noise = Gumbel(LoadUnsigned(words + (j - i)));
-      const F32x16 score = MulAdd(LoadLogits(logits + j, end - j), scale, noise);
-      Offer(best, score, id_at(j));
+    for (int64_t j = std::max<int64_t>(i, 0); j < end; j += kLanes) {
+      const U32x16 r = LoadUnsigned(words + (j - i));
+      const F32x16 l = LoadLogits(logits + j, end - j);
+      // Few can win: the logarithms are spent on vectors that hold one that might.
+      if (!AnyTrue(Gt(MulAdd(l, scale, NoiseBound(r)), threshold))) continue;
+      Offer(best, MulAdd(l, scale, Gumbel(r)), Iota16(static_cast<int32_t>(first_id + j)));
+      threshold = Set16(MaxLanes(best.score));
     }
   }
   return Winner(best);
