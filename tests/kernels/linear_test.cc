@@ -126,10 +126,13 @@ TEST(Linear, RoundsAWiderSourceToNearestEven) {
       Array rounded(to, {40, 24});
       for (int64_t i = 0; i < source.size(); ++i) rounded.set(i, source.at(i));
       const Array x = Random(DType::kF32, {2, 24}, 5);
-      const Array a = Zeros(DType::kF32, {2, 40}), b = Zeros(DType::kF32, {2, 40});
-      PlainOps().Linear(a, x, *PackOf(PlainOps(), source, {.dtype = to}));
-      PlainOps().Linear(b, x, *PackOf(PlainOps(), rounded, {.dtype = to}));
-      EXPECT_TRUE(SameBits(a, b)) << Name(from) << " to " << Name(to);
+      const Array expected = Zeros(DType::kF32, {2, 40});
+      PlainOps().Linear(expected, x, *PackOf(PlainOps(), rounded, {.dtype = to}));
+      for (NamedOps& ops : AllOps()) {
+        const Array y = Zeros(DType::kF32, {2, 40});
+        ops.ops->Linear(y, x, *PackOf(*ops.ops, source, {.dtype = to}));
+        EXPECT_TRUE(SameBits(y, expected)) << Name(from) << " to " << Name(to) << " " << ops.name;
+      }
     }
   }
 }

@@ -29,8 +29,8 @@ void CheckActivation(const Tensor& t) {
 class CpuOps : public Ops {
  public:
   CpuOps(const CpuOptions& options, bool avx512)
-      : kernels_{LinearKernelsFor(avx512), RowKernelsFor(avx512), AttentionKernelsFor(avx512),
-                 VocabKernelsFor(avx512)},
+      : kernels_{LinearKernelsFor(avx512), PackKernelsFor(avx512), RowKernelsFor(avx512),
+                 AttentionKernelsFor(avx512), VocabKernelsFor(avx512)},
         pool_(options.n_threads, options.cpus),
         linear_(kernels_.linear, pool_),
         attention_(kernels_.attention, pool_),
@@ -44,7 +44,7 @@ class CpuOps : public Ops {
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
                                                const WeightSpec& spec) override {
-    return cpu::Pack(source, spec, pool_);
+    return cpu::Pack(source, spec, kernels_.pack, pool_);
   }
   void Linear(Tensor y, Tensor x, const Weight& w) override {
     CheckActivation(x);

@@ -2,6 +2,7 @@
 // panels it is given, on the calling thread; cpu_ops.cc cuts the work.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 
@@ -54,6 +55,15 @@ struct LinearKernels {
   // x rows [rows] at row_stride elements, columns [0, k), as float32 [k][rows].
   void (*pack_x)(float* out, const void* x, DType x_type, int64_t row_stride, int rows, int64_t k);
   void (*finish)(const FinishArgs& args);
+};
+
+// ---- packing ----
+
+struct PackKernels {
+  // n elements of one type as another, rounded to nearest even.
+  void (*convert)(const void* from, DType from_type, void* to, DType to_type, int64_t n);
+  // Columns [0, n) of kPanel rows, row_bytes apart, as a panel holds them (packed_weight.h).
+  void (*pack_segment)(void* out, DType type, const std::byte* rows, int64_t row_bytes, int64_t n);
 };
 
 // ---- rows: arrays [rows][h] ----
@@ -123,6 +133,7 @@ struct VocabKernels {
 
 struct Kernels {
   LinearKernels linear;
+  PackKernels pack;
   RowKernels rows;
   AttentionKernels attention;
   VocabKernels vocab;
@@ -130,6 +141,7 @@ struct Kernels {
 
 // By instruction set; the machine has to have it.
 LinearKernels LinearKernelsFor(bool avx512);
+PackKernels PackKernelsFor(bool avx512);
 RowKernels RowKernelsFor(bool avx512);
 AttentionKernels AttentionKernelsFor(bool avx512);
 VocabKernels VocabKernelsFor(bool avx512);

@@ -51,34 +51,6 @@ float ToFloat(const std::byte* p, DType type) {
   return type == DType::kBF16 ? FloatFromBf16(bits) : FloatFromF16(bits);
 }
 
-// n elements of one type as another, rounded to nearest even.
-void Convert(const std::byte* from, DType from_type, std::byte* to, DType to_type, int64_t n) {
-  const size_t step = SizeOf(from_type);
-  for (int64_t i = 0; i < n; ++i, from += step) {
-    const float value = ToFloat(from, from_type);
-    if (to_type == DType::kF32) {
-      std::memcpy(to + 4 * i, &value, 4);
-    } else {
-      const uint16_t bits = to_type == DType::kBF16 ? Bf16FromFloat(value) : F16FromFloat(value);
-      std::memcpy(to + 2 * i, &bits, 2);
-    }
-  }
-}
-
-// Rows [rows][k] into one panel; a piece of 16 k at a time, so that the piece stays in cache.
-template <typename E>
-void PackPanel(const PackedWeight& w, const E* rows, int64_t n_rows, int64_t k, E* panel) {
-  constexpr int64_t kPiece = 16;
-  for (const Segment& s : w.segments()) {
-    for (int64_t k0 = s.k; k0 < s.k + s.n; k0 += kPiece) {
-      const int64_t k1 = std::min<int64_t>(s.k + s.n, k0 + kPiece);
-      for (int64_t r = 0; r < n_rows; ++r) {
-        for (int64_t i = k0; i < k1; ++i) panel[w.Offset(s, i, r)] = rows[r * k + i];
-      }
-    }
-  }
-}
-
 }  // namespace
 
 PackedWeight::PackedWeight(int64_t n_out, int64_t n_in, const WeightSpec& spec)
@@ -137,38 +109,35 @@ void PackedWeight::UnpackRow(int64_t row, float* out) const {
 }
 
 absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source, const WeightSpec& spec,
-                                             ThreadPool& pool) {
+                                             const PackKernels& kernels, ThreadPool& pool) {
   RETURN_IF_ERROR(CheckSpec(source, spec));
   const int64_t n_out = source.rows(), k = source.cols();
   auto weight = std::make_unique<PackedWeight>(n_out, k, spec);
   const DType from = source.dtype(), to = spec.dtype;
+  const auto from_size = static_cast<int64_t>(SizeOf(from)),
+             to_size = static_cast<int64_t>(SizeOf(to));
+  // Per thread: a panel's rows as read, and as converted.
+  const int64_t read_bytes = kPanel * k * from_size;
+  const int64_t converted_bytes = from == to ? 0 : kPanel * k * to_size;
+  const Buffer staging =
+      AllocateZeroed(static_cast<size_t>(pool.size() * (read_bytes + converted_bytes)));
   std::mutex mutex;
   absl::Status failed;  // guarded by mutex: the first failure
-  std::vector<std::vector<std::byte>> read(static_cast<size_t>(pool.size()));
-  std::vector<std::vector<std::byte>> converted(read.size());
   pool.For(weight->n_panels(), [&](int64_t panel, int thread) {
-    const int64_t row = panel * kPanel;
-    const int64_t rows = std::min<int64_t>(kPanel, n_out - row);
-    auto& staged = read[static_cast<size_t>(thread)];
-    staged.resize(static_cast<size_t>(kPanel * k) * SizeOf(from));
-    if (absl::Status status = source.Read(row, rows, staged.data()); !status.ok()) {
+    std::byte* read = staging.data() + thread * (read_bytes + converted_bytes);
+    std::byte* rows = from == to ? read : read + read_bytes;
+    const int64_t first = panel * kPanel, n_rows = std::min<int64_t>(kPanel, n_out - first);
+    if (absl::Status status = source.Read(first, n_rows, read); !status.ok()) {
       const std::lock_guard<std::mutex> lock(mutex);
       if (failed.ok()) failed = status;
       return;
     }
-    const std::byte* elements = staged.data();
-    if (from != to) {
-      auto& rounded = converted[static_cast<size_t>(thread)];
-      rounded.resize(static_cast<size_t>(kPanel * k) * SizeOf(to));
-      Convert(staged.data(), from, rounded.data(), to, rows * k);
-      elements = rounded.data();
-    }
-    if (SizeOf(to) == 4) {
-      PackPanel(*weight, reinterpret_cast<const uint32_t*>(elements), rows, k,
-                reinterpret_cast<uint32_t*>(weight->panel(panel)));
-    } else {
-      PackPanel(*weight, reinterpret_cast<const uint16_t*>(elements), rows, k,
-                reinterpret_cast<uint16_t*>(weight->panel(panel)));
+    if (from != to) kernels.convert(read, from, rows, to, n_rows * k);
+    const int64_t row_bytes = k * to_size;
+    std::fill(rows + n_rows * row_bytes, rows + kPanel * row_bytes, std::byte{0});
+    for (const Segment& s : weight->segments()) {
+      kernels.pack_segment(weight->panel(panel) + int64_t{s.slot} * kPanel * to_size, to,
+                           rows + s.k * to_size, row_bytes, s.n);
     }
   });
   if (!failed.ok()) return failed;

@@ -42,13 +42,13 @@ class PackedWeight : public Weight {
   const std::vector<SegmentBlock>& blocks() const { return blocks_; }
   int stack_depth() const { return stack_depth_; }
 
-  // Where the column k of output `column` (of its panel) lies in the panel, in elements.
-  int64_t Offset(const Segment& segment, int64_t k, int64_t column) const;
-
   // Row `row` as float32 [n_in].
   void UnpackRow(int64_t row, float* out) const;
 
  private:
+  // Where column k of output `column` of its panel lies in the panel, in elements.
+  int64_t Offset(const Segment& segment, int64_t k, int64_t column) const;
+
   int64_t n_out_;
   int64_t n_in_;
   DType dtype_;
@@ -62,6 +62,6 @@ class PackedWeight : public Weight {
 };
 
 absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source, const WeightSpec& spec,
-                                             ThreadPool& pool);
+                                             const PackKernels& kernels, ThreadPool& pool);
 
 }  // namespace trireme::cpu
