@@ -87,7 +87,9 @@ class KernelsBench {
     RETURN_IF_ERROR(AddLinear("linear.gate_up", 2 * kFfn, kHidden, false, 512));
     RETURN_IF_ERROR(AddLinear("linear.down", kHidden, kFfn, true, 512));
     RETURN_IF_ERROR(AddLinear("linear.lm_head", kVocabulary, kHidden, false, 64));
+    RETURN_IF_ERROR(AddEmbed());
     AddRowVerbs();
+    AddRope();
     AddAttention();
     AddVocabulary();
     if (cases_.empty()) return InvalidArgument("no kernel's name contains '", options_.only, "'");
@@ -172,6 +174,41 @@ class KernelsBench {
           ops_->SumParts(y, parts, merges, nullptr);
         });
       }
+    }
+  }
+
+  absl::Status AddEmbed() {
+    if (!Wanted("embed")) return absl::OkStatus();
+    ASSIGN_OR_RETURN(auto packed,
+                     ops_->Pack(RandomMatrix(kVocabulary, kHidden), {.dtype = options_.weights}));
+    const std::shared_ptr<Weight> weight = std::move(packed);
+    for (int64_t t : options_.rows) {
+      const Tensor y = Activations(t, kHidden), ids = New(DType::kI32, {t});
+      for (int64_t i = 0; i < t; ++i) ids.i32()[i] = static_cast<int32_t>(i * 7919 % kVocabulary);
+      Add("embed", t,
+          static_cast<double>(y.bytes()) +
+              static_cast<double>(t * kHidden) * static_cast<double>(SizeOf(options_.weights)),
+          0, [=, this] { ops_->Embed(y, ids, *weight, 0); });
+    }
+    return absl::OkStatus();
+  }
+
+  void AddRope() {
+    if (!Wanted("rope_store_kv")) return;
+    const HeadMap heads = {kHeads, kKvHeads, kHeads / kKvHeads, 0};
+    for (int64_t t : options_.rows) {
+      const int64_t blocks = (t + kKvBlockSize - 1) / kKvBlockSize;
+      const KvLayer kv = {New(options_.activations, {blocks, kKvHeads, kHeadSize, kKvBlockSize}),
+                          New(options_.activations, {blocks, kKvHeads, kKvBlockSize, kHeadSize})};
+      const Tensor qkv = Activations(t, (kHeads + 2 * kKvHeads) * kHeadSize),
+                   q = Activations(t, kHeads * kHeadSize);
+      const Tensor cos = New(DType::kF32, {t, kHeadSize / 2}),
+                   sin = New(DType::kF32, {t, kHeadSize / 2});
+      const Tensor slots = New(DType::kI32, {t});
+      for (int64_t i = 0; i < t; ++i) slots.i32()[i] = static_cast<int32_t>(i);
+      Add("rope_store_kv", t,
+          2.0 * static_cast<double>(qkv.bytes()) + 2.0 * static_cast<double>(cos.bytes()), 0,
+          [=, this] { ops_->RopeStoreKv(q, kv, qkv, cos, sin, slots, heads); });
     }
   }
 

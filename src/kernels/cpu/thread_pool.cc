@@ -138,15 +138,4 @@ void ThreadPool::Work(int thread) {
   }
 }
 
-void ThreadPool::Barrier() {
-  if (workers_.empty()) return;
-  const uint32_t phase = phase_.load();
-  if (arrived_.fetch_add(1) + 1 == static_cast<uint32_t>(size())) {
-    arrived_.store(0);
-    Advance(phase_, phase_sleepers_);
-  } else {
-    WaitWhile(phase_, phase, phase_sleepers_);
-  }
-}
-
 }  // namespace trireme::cpu

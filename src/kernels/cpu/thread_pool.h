@@ -44,9 +44,6 @@ class ThreadPool {
     });
   }
 
-  // Inside Run: waits until every thread has come here.
-  void Barrier();
-
  private:
   using Job = void (*)(const void* context, int thread);
 
@@ -77,9 +74,6 @@ class ThreadPool {
   alignas(64) std::atomic<uint32_t> working_ = 0;  // workers that have not finished the job
   std::atomic<uint32_t> done_ = 0;                 // advanced by the last of them
   std::atomic<uint32_t> done_sleepers_ = 0;
-  alignas(64) std::atomic<uint32_t> arrived_ = 0;  // at the barrier
-  std::atomic<uint32_t> phase_ = 0;                // of the barrier
-  std::atomic<uint32_t> phase_sleepers_ = 0;
 };
 
 }  // namespace trireme::cpu
