@@ -5,6 +5,8 @@
 namespace trireme::cpu {
 namespace {
 
+constexpr int64_t kForkFma = 128 * 1024;  // multiply-adds: fewer are done without a fork
+
 struct HeadRange {
   int64_t begin, end;
   int64_t size() const { return end - begin; }
@@ -31,6 +33,15 @@ char* At(const Tensor& t, int64_t element) {
 }
 
 }  // namespace
+
+struct AttentionDriver::Call {
+  Tensor y, q;
+  KvLayer kv;
+  const AttentionPlan& plan;
+  const HeadMap& heads;
+  int64_t d;
+  float scale;
+};
 
 void AttentionDriver::RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin,
                                   Tensor slots, const HeadMap& heads) {
@@ -79,44 +90,57 @@ void AttentionDriver::Run(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& p
   CheckPages(kv, heads, d);
   const int32_t* starts = plan.q_starts.i32();
   const int32_t* kv_lens = plan.kv_lens.i32();
-  for (int64_t s = 0; s < n_sequences; ++s) CHECK_LE(starts[s + 1] - starts[s], kv_lens[s]);
+  int64_t work = 0;  // multiply-adds, about
+  for (int64_t s = 0; s < n_sequences; ++s) {
+    const int64_t n = starts[s + 1] - starts[s];
+    CHECK_LE(n, kv_lens[s]);
+    work += 2 * n * kv_lens[s] * q.dim(1);
+  }
+  const bool fork = work >= kForkFma;
 
   // Fewer rows a piece where that gives every thread one.
   int64_t rows = kMaxQueryRows;
   do {
     CutItems(starts, n_sequences, heads, rows);
     rows /= 2;
-  } while (static_cast<int>(items_.size()) < pool_.size() && rows > 0);
+  } while (fork && static_cast<int>(items_.size()) < pool_.size() && rows > 0);
 
+  const Call call = {y, q, kv, plan, heads, d, scale};
   const int64_t scratch_size = (AttentionScratch(d) + 15) / 16 * 16;
   float* scratch = threads_.Get<float>(pool_.size() * scratch_size);
-  pool_.For(static_cast<int64_t>(items_.size()), [&](int64_t i, int thread) {
-    const Item& item = items_[static_cast<size_t>(i)];
-    const HeadRange group = QueryHeads(heads, item.kv_head);
-    const int64_t page = item.kv_head * kKvBlockSize * d;
-    AttentionTile tile;
-    tile.n_rows = item.n_pairs;
-    const int64_t first_row = starts[item.sequence];
-    const int64_t before = kv_lens[item.sequence] - (starts[item.sequence + 1] - first_row);
-    for (int p = 0; p < item.n_pairs; ++p) {
-      const int64_t row = (item.first_pair + p) / group.size();
-      const int64_t head = group.begin + (item.first_pair + p) % group.size();
-      const int64_t element = (first_row + row) * heads.n_heads * d + head * d;
-      tile.q[p] = At(q, element);
-      tile.y[p] = At(y, element);
-      tile.visible[p] = static_cast<int32_t>(before + row + 1);
-    }
-    tile.blocks = plan.block_table.i32() + item.sequence * plan.block_table.dim(1);
-    tile.type = q.dtype();
-    tile.k_pages = At(kv.k, page);
-    tile.v_pages = At(kv.v, page);
-    tile.block_stride = heads.n_kv_heads * kKvBlockSize * d;
-    tile.kv_type = kv.k.dtype();
-    tile.d = d;
-    tile.scale = scale;
-    tile.scratch = scratch + thread * scratch_size;
-    kernels_.attend(tile);
-  });
+  const auto attend = [&](int64_t i, int thread) {
+    AttendItem(call, items_[static_cast<size_t>(i)], scratch + thread * scratch_size);
+  };
+  pool_.For(static_cast<int64_t>(items_.size()), attend, fork);
+}
+
+void AttentionDriver::AttendItem(const Call& call, const Item& item, float* scratch) {
+  const HeadRange group = QueryHeads(call.heads, item.kv_head);
+  const int32_t* starts = call.plan.q_starts.i32();
+  const int64_t first_row = starts[item.sequence];
+  const int64_t n = starts[item.sequence + 1] - first_row;
+  const int64_t before = call.plan.kv_lens.i32()[item.sequence] - n;  // tokens of earlier steps
+  const int64_t page = item.kv_head * kKvBlockSize * call.d;
+  AttentionTile tile;
+  tile.n_rows = item.n_pairs;
+  for (int p = 0; p < item.n_pairs; ++p) {
+    const int64_t row = (item.first_pair + p) / group.size();
+    const int64_t head = group.begin + (item.first_pair + p) % group.size();
+    const int64_t element = ((first_row + row) * call.heads.n_heads + head) * call.d;
+    tile.q[p] = At(call.q, element);
+    tile.y[p] = At(call.y, element);
+    tile.visible[p] = static_cast<int32_t>(before + row + 1);
+  }
+  tile.blocks = call.plan.block_table.i32() + item.sequence * call.plan.block_table.dim(1);
+  tile.type = call.q.dtype();
+  tile.k_pages = At(call.kv.k, page);
+  tile.v_pages = At(call.kv.v, page);
+  tile.block_stride = call.heads.n_kv_heads * kKvBlockSize * call.d;
+  tile.kv_type = call.kv.k.dtype();
+  tile.d = call.d;
+  tile.scale = call.scale;
+  tile.scratch = scratch;
+  kernels_.attend(tile);
 }
 
 }  // namespace trireme::cpu

@@ -28,8 +28,11 @@ class AttentionDriver {
     int n_pairs;
   };
 
+  struct Call;
+
   // Fills items_ with pieces of at most `rows` pairs.
   void CutItems(const int32_t* starts, int64_t n_sequences, const HeadMap& heads, int64_t rows);
+  void AttendItem(const Call& call, const Item& item, float* scratch);
 
   const AttentionKernels& kernels_;
   ThreadPool& pool_;

@@ -7,8 +7,9 @@ namespace {
 
 constexpr int64_t kGroupTiles =
     16;  // row tiles that go through a panel together: their sums stay in L2
-constexpr int64_t kSerialRows = 2;      // rows that are packed without a fork
-constexpr int64_t kPackColumns = 1024;  // columns of x that one item packs
+constexpr int64_t kForkElements = 8192;   // of x: fewer are packed without a fork
+constexpr int64_t kForkFma = 256 * 1024;  // multiply-adds: fewer are done without a fork
+constexpr int64_t kPackColumns = 1024;    // columns of x that one item packs
 
 }  // namespace
 
@@ -49,11 +50,12 @@ void LinearDriver::Run(Tensor y, Tensor x, const PackedWeight& w) {
   const int64_t per_thread = kGroupTiles * stack;
   float* scratch = threads_.Get<float>(pool_.size() * per_thread);
   const int64_t n_groups = (call.n_tiles + kGroupTiles - 1) / kGroupTiles;
-  pool_.For(n_groups * w.n_panels(), [&](int64_t item, int thread) {
+  const auto run = [&](int64_t item, int thread) {
     const int64_t group = item / w.n_panels();
     RunPanel(call, item % w.n_panels(), call.n_tiles * group / n_groups,
              call.n_tiles * (group + 1) / n_groups, scratch + thread * per_thread);
-  });
+  };
+  pool_.For(n_groups * w.n_panels(), run, rows * call.k * call.n_out >= kForkFma);
 }
 
 void LinearDriver::PackX(const Call& call) {
@@ -67,11 +69,7 @@ void LinearDriver::PackX(const Call& call) {
         static_cast<char*>(call.x.raw()) + from * static_cast<int64_t>(SizeOf(call.x.dtype())),
         call.x.dtype(), call.k, rows, std::min(kPackColumns, call.k - k));
   };
-  if (call.rows <= kSerialRows) {
-    for (int64_t i = 0; i < slices; ++i) pack(i, 0);
-  } else {
-    pool_.For(call.n_tiles * slices, pack);
-  }
+  pool_.For(call.n_tiles * slices, pack, call.rows * call.k >= kForkElements);
 }
 
 void LinearDriver::RunPanel(const Call& call, int64_t panel, int64_t first_tile, int64_t end_tile,

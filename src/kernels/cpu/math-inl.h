@@ -19,7 +19,7 @@ namespace trireme::cpu::HWY_NAMESPACE {
 inline constexpr float kLn2High = 0x1.63p-1f;
 inline constexpr float kLn2Low = -0x1.bd0106p-13f;
 
-// e^x within 1 ulp. Results below 2^-126 are 0; above the largest float, inf; NaN stays NaN.
+// e^x within 1.02 ulp. Results below 2^-126 are 0; above the largest float, inf; NaN stays NaN.
 HWY_INLINE F32x16 Exp(F32x16 x) {
   // x = n ln 2 + r, |r| <= ln 2 / 2
   const F32x16 clamped = Min(Max(x, Set16(-88.0f)), Set16(89.0f));
@@ -68,7 +68,7 @@ HWY_INLINE void SplitExponent(F32x16 v, F32x16* m, F32x16* e) {
   *e = Mul(ToFloat(AsSigned(exponent)), Set16(0x1p-23f));
 }
 
-// log v within 1 ulp (2 near the ends of its octaves), for positive normal v.
+// log v within 1 ulp, for positive normal v.
 HWY_INLINE F32x16 Log(F32x16 v) {
   F32x16 m, e;
   SplitExponent(v, &m, &e);

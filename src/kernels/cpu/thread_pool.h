@@ -29,9 +29,10 @@ class ThreadPool {
 
   // f(i, thread) for i in 0 .. n-1. Each thread goes through a contiguous share in order, so that
   // it reads memory in order; when that is done, it takes from the ends of the others' shares.
+  // `fork` false: all on the calling thread, for work that is not worth a fork's few microseconds.
   template <typename F>
-  void For(int64_t n, const F& f) {
-    if (n <= 1 || workers_.empty()) {
+  void For(int64_t n, const F& f, bool fork = true) {
+    if (n <= 1 || workers_.empty() || !fork) {
       for (int64_t i = 0; i < n; ++i) f(i, 0);
       return;
     }
