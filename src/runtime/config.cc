@@ -41,11 +41,10 @@ class Fields {
     if (value == nullptr && absent.has_value()) return *absent;
     const std::string expected = StrCat("an integer from ", min, " to ", max);
     if (value == nullptr) return Missing(key, expected);
-    const bool fits = value->is_number_integer() &&
-                      !(value->is_number_unsigned() && value->get<uint64_t>() > INT64_MAX);
-    if (!fits || value->get<int64_t>() < min || value->get<int64_t>() > max) {
-      return Wrong(key, expected, *value);
-    }
+    // What is beyond int64 turns negative, and `min` never is.
+    const bool fits =
+        value->is_number_integer() && value->get<int64_t>() >= min && value->get<int64_t>() <= max;
+    if (!fits) return Wrong(key, expected, *value);
     return value->get<int64_t>();
   }
 

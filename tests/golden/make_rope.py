@@ -38,6 +38,8 @@ CASES = [
     ("yarn betas", 32, 8192, 1000000.0, YARN | {"beta_fast": 64, "beta_slow": 2}),
     ("yarn not truncated", 32, 8192, 10000.0, YARN | {"truncate": False}),
     ("yarn narrow", 8, 512, 10000.0, YARN | {"original_max_position_embeddings": 64}),
+    ("yarn ramp of no width", 16, 512, 10000.0, YARN | {"original_max_position_embeddings": 6}),
+    ("yarn ramp reversed", 64, 512, 10000.0, YARN | {"original_max_position_embeddings": 4}),
     ("yarn factor null", 32, 8192, 10000.0, YARN | {"factor": None}),
     ("yarn without original", 16, 2048, 10000.0, {"rope_type": "yarn", "factor": 8.0}),
 ]
