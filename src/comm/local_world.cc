@@ -11,6 +11,7 @@ void LocalWorld::Reserve(const WorldOptions& options) {
   reserved_ = true;
   options_ = options;
   waiter_.set_timeout(options.timeout);
+  waiter_.set_may_spin(local_size_ * options.n_threads <= host_cpus_);
 }
 
 void LocalWorld::CheckGroup(std::span<const int> ranks) const {

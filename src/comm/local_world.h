@@ -30,10 +30,12 @@ class LocalWorld : public World {
   void Wake() override;
 
  protected:
-  LocalWorld(int rank, std::string host, int local_rank, int local_size, bool may_spin)
-      : waiter_(rank, std::move(host), may_spin),
+  // `host_cpus`: that the ranks of this host may run on, together.
+  LocalWorld(int rank, std::string host, int local_rank, int local_size, int host_cpus)
+      : waiter_(rank, std::move(host), local_size <= host_cpus),
         local_rank_(local_rank),
-        local_size_(local_size) {}
+        local_size_(local_size),
+        host_cpus_(host_cpus) {}
 
   // Once, before any message; memory of HostChannel::MemoryBytes(), the same for all of this host.
   void OpenChannel(std::byte* memory) {
@@ -62,6 +64,7 @@ class LocalWorld : public World {
 
   int local_rank_;
   int local_size_;
+  int host_cpus_;
   std::optional<HostChannel> channel_;
   std::deque<std::vector<std::byte>> plans_;    // taken from rank 0, not asked for yet
   std::deque<std::vector<std::byte>> reports_;  // rank 0: its own and those of other hosts

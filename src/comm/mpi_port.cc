@@ -18,12 +18,12 @@ namespace {
 
 constexpr std::chrono::minutes kStartTimeout{10};  // ranks may load weights at different speeds
 
-void Check(int error, const char* call) {
+void Check(int error, std::string_view call) {
   if (error == MPI_SUCCESS) return;
   char text[MPI_MAX_ERROR_STRING] = {};
   int length = 0;
   MPI_Error_string(error, text, &length);
-  EndJob(StrCat(call, ": ", text));
+  EndJob(StrCat(call.substr(0, call.find('(')), ": ", text));
 }
 #define CHECK_MPI(call) Check(call, #call)
 
@@ -131,7 +131,7 @@ void MpiPort::FindHost() {
 
 MpiPort::~MpiPort() {
   AwaitSent(requests_->n_sends, "end of the job");
-  Barrier("end of the job");
+  Barrier("end of the job", waiter_->timeout());
   for (MPI_Win& window : requests_->windows) {
     MPI_Win_unlock_all(window);
     MPI_Win_free(&window);
@@ -142,23 +142,23 @@ MpiPort::~MpiPort() {
   MPI_Finalize();
 }
 
-// `request`: an MPI_Request.
-void MpiPort::AwaitStart(void* request, const char* what) {
+// A collective over the world. `request`: an MPI_Request.
+void MpiPort::AwaitAll(void* request, const char* what, std::chrono::milliseconds timeout) {
   const auto done = [&] {
     int flag = 0;
     CHECK_MPI(MPI_Test(static_cast<MPI_Request*>(request), &flag, MPI_STATUS_IGNORE));
     return flag != 0;
   };
-  const Deadline deadline = std::chrono::steady_clock::now() + kStartTimeout;
+  const Deadline deadline = std::chrono::steady_clock::now() + timeout;
   if (!waiter_->Until(unrung_, done, deadline, Waiter::kIdlePoll)) {
-    EndJob(StrCat(what, ": some rank did not come within ", kStartTimeout.count(), " minutes"));
+    EndJob(StrCat(what, ": some rank did not come (waited ", timeout.count(), " ms)"));
   }
 }
 
-void MpiPort::Barrier(const char* what) {
+void MpiPort::Barrier(const char* what, std::chrono::milliseconds timeout) {
   MPI_Request request;
   CHECK_MPI(MPI_Ibarrier(requests_->world, &request));
-  AwaitStart(&request, what);
+  AwaitAll(&request, what, timeout);
 }
 
 std::vector<std::string> MpiPort::Exchange(const std::string& mine) {
@@ -168,13 +168,13 @@ std::vector<std::string> MpiPort::Exchange(const std::string& mine) {
   MPI_Request request;
   CHECK_MPI(
       MPI_Iallgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, requests_->world, &request));
-  AwaitStart(&request, "Exchange");
+  AwaitAll(&request, "Exchange", kStartTimeout);
   std::vector<int> begins(n);
   for (size_t i = 1; i < n; ++i) begins[i] = begins[i - 1] + lengths[i - 1];
   std::string all(static_cast<size_t>(begins.back() + lengths.back()), '\0');
   CHECK_MPI(MPI_Iallgatherv(mine.data(), length, MPI_CHAR, all.data(), lengths.data(),
                             begins.data(), MPI_CHAR, requests_->world, &request));
-  AwaitStart(&request, "Exchange");
+  AwaitAll(&request, "Exchange", kStartTimeout);
   std::vector<std::string> texts;
   for (size_t i = 0; i < n; ++i) {
     texts.push_back(all.substr(static_cast<size_t>(begins[i]), static_cast<size_t>(lengths[i])));
@@ -183,7 +183,7 @@ std::vector<std::string> MpiPort::Exchange(const std::string& mine) {
 }
 
 std::vector<std::byte*> MpiPort::Share(size_t bytes) {
-  Barrier("Group");  // so that nobody waits long in the calls below, which block
+  Barrier("Group", kStartTimeout);  // so that nobody waits long in the calls below, which block
   std::vector<std::byte*> parts(locals_.size(), nullptr);
   uint64_t largest = bytes;
   CHECK_MPI(MPI_Allreduce(MPI_IN_PLACE, &largest, 1, MPI_UINT64_T, MPI_MAX, requests_->host));

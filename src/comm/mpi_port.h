@@ -72,8 +72,8 @@ class MpiPort {
 
   MpiPort();
   void FindHost();
-  void AwaitStart(void* request, const char* what);
-  void Barrier(const char* what);
+  void AwaitAll(void* request, const char* what, std::chrono::milliseconds timeout);
+  void Barrier(const char* what, std::chrono::milliseconds timeout);
 
   std::unique_ptr<Requests> requests_;
   Waiter* waiter_ = nullptr;

@@ -16,14 +16,15 @@ class MpiWorld : public LocalWorld {
  public:
   explicit MpiWorld(std::unique_ptr<MpiPort> port)
       : LocalWorld(port->rank(), port->host(), port->local_rank(),
-                   static_cast<int>(port->locals().size()),
-                   static_cast<int>(port->locals().size()) <= port->host_cpus()),
+                   static_cast<int>(port->locals().size()), port->host_cpus()),
         port_(std::move(port)) {
     port_->Attach(waiter_);
     waiter_.set_background([this] { return port_->Progress(); });
     const size_t bytes = local_rank() == 0 ? HostChannel::MemoryBytes(local_size()) : 0;
     OpenChannel(port_->Share(bytes).front());
   }
+
+  ~MpiWorld() override { waiter_.set_background(nullptr); }
 
   int size() const override { return port_->size(); }
   std::vector<std::string> Exchange(const std::string& mine) override {

@@ -64,7 +64,7 @@ class ThreadJob {
 class ThreadWorld : public LocalWorld {
  public:
   ThreadWorld(int rank, int size, std::shared_ptr<ThreadJob> job)
-      : LocalWorld(rank, HostName(), rank, size, size <= AvailableCpus()), job_(std::move(job)) {
+      : LocalWorld(rank, HostName(), rank, size, AvailableCpus()), job_(std::move(job)) {
     OpenChannel(job_->channel());
   }
 

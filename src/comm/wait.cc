@@ -12,6 +12,7 @@
 namespace trireme {
 namespace {
 
+constexpr Waiter::Duration kBusyFor = std::chrono::seconds(1);
 constexpr Waiter::Duration kShortestSleep = std::chrono::microseconds(20);
 
 // Not FUTEX_PRIVATE: the ranks may be processes. `timeout` is relative; kForever: none.
@@ -31,7 +32,9 @@ bool Waiter::Sleep(Bell& bell, uint32_t rings, Deadline start, Deadline deadline
                    Duration longest) {
   const Deadline now = std::chrono::steady_clock::now();
   if (now >= deadline) return false;
-  if (background_ && background_()) longest = std::min(longest, kBusyPoll);
+  if (background_ && background_()) {
+    longest = std::min(longest, now - start < kBusyFor ? kBusyPoll : kIdlePoll);
+  }
   Duration sleep = kForever;
   if (longest != kForever) {
     sleep = std::clamp<Duration>((now - start) / 8, kShortestSleep, longest);

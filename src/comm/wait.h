@@ -43,7 +43,6 @@ class Waiter {
   static constexpr Duration kIdlePoll = std::chrono::milliseconds(5);
   static constexpr Duration kBusyPoll = std::chrono::microseconds(500);
 
-  // `may_spin`: every rank of this host has a CPU of its own.
   Waiter(int rank, std::string host, bool may_spin)
       : rank_(rank), host_(std::move(host)), may_spin_(may_spin) {}
 
@@ -51,6 +50,9 @@ class Waiter {
   const std::string& host() const { return host_; }
   std::chrono::milliseconds timeout() const { return timeout_; }
   void set_timeout(std::chrono::milliseconds timeout) { timeout_ = timeout; }
+
+  // True where every thread that computes on this host has a CPU of its own.
+  void set_may_spin(bool may_spin) { may_spin_ = may_spin; }
 
   // Work that goes on only when it is polled; polled in every wait while it returns true.
   void set_background(std::function<bool()> background) { background_ = std::move(background); }

@@ -27,6 +27,7 @@ struct WorldOptions {
   size_t max_parts_bytes = 0;                // largest parts of one rank that will move in one call
   size_t max_tensor_bytes = 0;               // largest tensor sent, received or gathered
   bool shared_memory = true;                 // false: tensors go through MPI inside a host, too
+  int n_threads = 1;  // that compute in each rank: where they exceed the CPUs, no wait spins
 };
 
 class World {
