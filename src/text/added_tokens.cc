@@ -1,6 +1,5 @@
 #include "text/added_tokens.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "text/quoted.h"
@@ -160,7 +159,7 @@ void AddedTokens::CutOne(const Trie& trie, std::string_view text, size_t shift,
     const AddedToken& token = tokens_[found];
     from = end;
     if (token.single_word && (WordBefore(text, begin) || WordAt(text, end))) continue;
-    if (token.lstrip) begin = std::max(SkipSpaceBefore(text, begin), done);
+    if (token.lstrip) begin = SkipSpaceBefore(text, begin);
     if (token.rstrip) end = SkipSpaceAt(text, end);
     if (done < begin) pieces->push_back({shift + done, shift + begin});
     pieces->push_back({shift + begin, shift + end, token.id});

@@ -151,10 +151,6 @@ absl::Status Bpe::AddMerge(const std::string& left, const std::string& right, in
   merges_[PairKey(ids[0], ids[1])] = {rank, ids[2]};
   if (left.empty() || right.empty()) return absl::OkStatus();  // never in a text
   joined_.insert(PairKey(CharacterId(LastCharacter(left)), CharacterId(FirstCharacter(right))));
-  for (int32_t side : {ids[0], ids[1]}) {
-    const bool is_byte = std::find(bytes_.begin(), bytes_.end(), side) != bytes_.end();
-    if (is_byte || side == unk_id_) can_cut_ = false;
-  }
   return absl::OkStatus();
 }
 
@@ -199,7 +195,7 @@ absl::Status Bpe::Encode(std::string_view piece, Scratch* scratch,
     }
   }
   size_t begin = 0;
-  if (can_cut_ && piece.size() > kUncutPiece) {
+  if (piece.size() > kUncutPiece) {
     int32_t left = kNone;
     for (size_t pos = 0; pos < piece.size();) {
       const size_t at = pos;

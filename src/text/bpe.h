@@ -71,9 +71,8 @@ class Bpe {
   // Tokens that their own text encodes to: a run that is one needs no merging.
   std::vector<bool> merges_whole_;  // by id
   // Pairs of characters that some merge joins. Where two known characters are not such a pair, a
-  // piece can be cut in two without changing its ids (unless a merge involves unk or a byte token).
+  // piece can be cut in two without changing its ids.
   absl::flat_hash_set<uint64_t> joined_;  // left id << 32 | right id
-  bool can_cut_ = true;
 };
 
 struct Bpe::Scratch {

@@ -62,9 +62,7 @@ bool Fields::Bool(const char* key, bool otherwise) {
 int64_t Fields::Int(const char* key) {
   const nlohmann::json* value = Find(key, true, "an integer");
   if (value == nullptr) return 0;
-  if (value->is_number_unsigned() && value->get<uint64_t>() <= INT64_MAX) {
-    return value->get<int64_t>();
-  }
+  if (value->is_number_integer() && value->get<int64_t>() >= 0) return value->get<int64_t>();
   Fail(StrCat("\"", key, "\" must be an integer, 0 or more"));
   return 0;
 }

@@ -19,6 +19,7 @@ u32, of which a CRC-32 (zlib's) stands for a list of ids or a text:
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import struct
@@ -229,12 +230,17 @@ def corpus():
 
 
 def train(pre_tokenizer, vocab_size, alphabet=(), limit=None):
+    """Tokens in the order of their ids, and merges. `limit` keeps the most frequent characters."""
+    texts = list(corpus())
+    if limit is not None:  # BpeTrainer's own limit_alphabet differs from run to run
+        count = collections.Counter("".join(texts))
+        kept = set(sorted(count, key=lambda c: (-count[c], c))[:limit])
+        texts = ["".join(c for c in text if c in kept) for text in texts]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizer
-    options = {} if limit is None else {"limit_alphabet": limit}
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, initial_alphabet=sorted(alphabet),
-                                  show_progress=False, **options)
-    tokenizer.train_from_iterator(corpus(), trainer)
+                                  show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
     model = json.loads(tokenizer.to_str())["model"]
     tokens = sorted(model["vocab"], key=model["vocab"].get)
     return tokens, model["merges"]
@@ -402,6 +408,13 @@ def train_all():
           model=llama_model, normalizer=sequence("normalizers", {"type": "Prepend", "prepend": "▁"},
                                                  replace(" ", "▁")),
           post_processor=template("<s>", "$A"), decoder=LLAMA_DECODER)
+    # Merges of byte tokens and of unk, which is also a character; few bytes.
+    odd = [["<0xC3>", "<0xA9>"], ["?", "?"], ["a", "?"], ["?", "▁"], ["<0x98>", "▁"]]
+    write("odd_merges", ["?"] + ["<0x%02X>" % b for b in b"\xc3\xa9\xa8\xe2\x98\x83\xf0\x9f\x80"]
+          + [t for t in meta_tokens if t != "?"] + ["".join(m) for m in odd], odd + meta_merges,
+          [token("<s>", False)], model={"unk_token": "?", "byte_fallback": True},
+          normalizer=replace(" ", "▁"),
+          decoder=sequence("decoders", {"type": "ByteFallback"}, {"type": "Fuse"}))
     write("no_unk", meta_tokens, meta_merges, [token("YESTERDAY", False, True)],
           normalizer=sequence("normalizers", {"type": "Lowercase"},
                               replace(r"\s+", " ", "Regex"),

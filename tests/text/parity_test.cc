@@ -47,7 +47,7 @@ std::vector<Kind> Kinds() {
       {"austen", StrCat(TRIREME_SOURCE_DIR, "/examples/models/austen/tokenizer.json")}};
   for (const char* name :
        {"bloom", "cl100k", "deepseek", "falcon", "gemma", "kimi", "llama3", "llama_legacy",
-        "metaspace_always", "metaspace_split", "mistral", "no_unk", "o200k", "qwen2"}) {
+        "metaspace_always", "metaspace_split", "mistral", "no_unk", "o200k", "odd_merges", "qwen2"}) {
     kinds.push_back({name, StrCat(TRIREME_SOURCE_DIR, "/tests/golden/tokenizers/", name, ".json")});
   }
   return kinds;
