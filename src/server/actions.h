@@ -1,0 +1,56 @@
+// What the controller core wants done. Whoever drives it does it in order.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "server/api.h"
+#include "server/model.h"
+
+namespace trireme {
+
+// To the replica of a link:
+struct SendRegistered {  // it is linked; its model may be published
+  uint64_t link;
+  ModelPtr model;
+};
+struct SendSubmit {
+  uint64_t link;
+  SequenceRequest sequence;
+};
+struct SendCancel {
+  uint64_t link;
+  uint64_t sequence_id;
+};
+struct SendHeartbeat {
+  uint64_t link;
+};
+struct SendShutdown {
+  uint64_t link;
+};
+
+// The link is over; nothing more is sent to it or taken from it.
+struct CloseLink {
+  uint64_t link;
+  std::string reason;  // one line
+  bool rejected;       // redialling would not help
+};
+
+// To the client of a request; nothing follows an event that IsLast.
+struct TellClient {
+  uint64_t key;
+  Event event;
+};
+
+struct WriteLog {
+  bool warning;
+  std::string line;  // never a prompt or a text
+};
+
+using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
+                            CloseLink, TellClient, WriteLog>;
+using Actions = std::vector<Action>;
+
+}  // namespace trireme

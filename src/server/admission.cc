@@ -1,0 +1,132 @@
+#include "server/admission.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace trireme {
+namespace {
+
+absl::Status CheckIds(const std::vector<int32_t>& ids, int32_t vocab_size, std::string_view field) {
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      return InvalidArgument(field, "[", i, "] is ", ids[i], ", outside the vocabulary [0, ",
+                             vocab_size, ")");
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Names the bounds as the proto's comments do, for example "(0, 1]". NaN is outside of each.
+absl::Status CheckRange(bool inside, double value, std::string_view field, std::string_view range) {
+  if (inside && std::isfinite(value)) return absl::OkStatus();
+  return InvalidArgument(field, " is ", value, "; it must be ", range);
+}
+
+absl::Status CheckSampling(const SamplingParams& s, float dropout) {
+  RETURN_IF_ERROR(
+      CheckRange(s.temperature >= 0, s.temperature, "temperature", "finite and at least 0"));
+  RETURN_IF_ERROR(CheckRange(s.top_k >= 0, s.top_k, "top_k", "at least 0 (0: all)"));
+  RETURN_IF_ERROR(CheckRange(s.top_p > 0 && s.top_p <= 1, s.top_p, "top_p", "in (0, 1]"));
+  RETURN_IF_ERROR(CheckRange(s.min_p >= 0 && s.min_p < 1, s.min_p, "min_p", "in [0, 1)"));
+  return CheckRange(dropout >= 0 && dropout < 1, dropout, "dropout", "in [0, 1)");
+}
+
+absl::Status CheckStops(const GenerateRequest& request, const ServedModel& model) {
+  if (request.stop.size() > kMaxStops) {
+    return InvalidArgument("stop has ", request.stop.size(), " strings; at most ", kMaxStops,
+                           " are possible");
+  }
+  size_t stop_bytes = 0;
+  for (const std::string& stop : request.stop) {
+    if (stop.empty()) return InvalidArgument("stop has an empty string");
+    stop_bytes += stop.size();
+  }
+  if (stop_bytes > kMaxStopBytes) {
+    return InvalidArgument("stop has ", stop_bytes, " bytes; at most ", kMaxStopBytes,
+                           " are possible");
+  }
+  if (!request.stop.empty() && model.tokenizer == nullptr) {
+    return FailedPrecondition("stop strings need a tokenizer, and ", model.name,
+                              " has none: use stop_token_ids");
+  }
+  if (request.stop_token_ids.size() > kMaxStopIds) {
+    return InvalidArgument("stop_token_ids has ", request.stop_token_ids.size(), " ids; at most ",
+                           kMaxStopIds, " are possible");
+  }
+  return CheckIds(request.stop_token_ids, model.vocab_size, "stop_token_ids");
+}
+
+absl::Status CheckNames(const GenerateRequest& request) {
+  if (request.request_id.size() > kMaxRequestIdBytes ||
+      !std::ranges::all_of(request.request_id, [](char c) { return c > 0x20 && c < 0x7f; })) {
+    return InvalidArgument("request_id must be at most ", kMaxRequestIdBytes,
+                           " bytes of printable ASCII without spaces");
+  }
+  if (request.cache_salt.size() > kMaxCacheSaltBytes) {
+    return InvalidArgument("cache_salt has ", request.cache_salt.size(), " bytes; at most ",
+                           kMaxCacheSaltBytes, " are possible");
+  }
+  if (request.timeout_s.has_value()) {
+    const double timeout = *request.timeout_s;
+    RETURN_IF_ERROR(CheckRange(timeout > 0, timeout, "timeout_s", "finite and above 0"));
+  }
+  return absl::OkStatus();
+}
+
+// How many ids the request may generate, checked against what the context leaves.
+absl::StatusOr<int32_t> MaxTokens(const GenerateRequest& request, int32_t context_length) {
+  const int64_t prompt = static_cast<int64_t>(request.ids.size());
+  if (prompt == 0) return InvalidArgument("the prompt is empty; it must have at least one token");
+  if (prompt >= context_length) {
+    return InvalidArgument("the prompt has ", prompt, " tokens; the context of ", context_length,
+                           " leaves no room to generate");
+  }
+  const int64_t left = context_length - prompt;
+  if (!request.max_tokens.has_value()) return static_cast<int32_t>(left);
+  const int64_t max_tokens = *request.max_tokens;
+  if (max_tokens < 1)
+    return InvalidArgument("max_tokens is ", max_tokens, "; it must be at least 1");
+  if (max_tokens > left) {
+    return InvalidArgument("the prompt's ", prompt, " tokens and max_tokens ", max_tokens,
+                           " exceed the context of ", context_length, "; at most ", left,
+                           " can be generated");
+  }
+  return static_cast<int32_t>(max_tokens);
+}
+
+}  // namespace
+
+absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
+                                             const ServedModel& model, int32_t context_length,
+                                             uint64_t seed) {
+  RETURN_IF_ERROR(CheckNames(request));
+  ASSIGN_OR_RETURN(const int32_t max_tokens, MaxTokens(request, context_length));
+  RETURN_IF_ERROR(
+      CheckIds(request.ids, model.vocab_size, request.text ? "the prompt's ids" : "ids"));
+  RETURN_IF_ERROR(CheckStops(request, model));
+
+  SequenceRequest sequence;
+  sequence.prompt_ids = request.ids;
+  sequence.sampling.temperature = request.temperature.value_or(1.0f);
+  sequence.sampling.top_k = request.top_k.value_or(0);
+  sequence.sampling.top_p = request.top_p.value_or(1.0f);
+  sequence.sampling.min_p = request.min_p.value_or(0.0f);
+  sequence.sampling.seed = request.seed.value_or(seed);
+  sequence.max_tokens = max_tokens;
+  sequence.min_tokens = request.min_tokens.value_or(0);
+  sequence.stop_ids = request.stop_token_ids;
+  if (!request.ignore_eos) {
+    sequence.stop_ids.insert(sequence.stop_ids.end(), model.eos_ids.begin(), model.eos_ids.end());
+  }
+  sequence.dropout = request.dropout.value_or(0.0f);
+  sequence.dropout_seed = sequence.sampling.seed;
+  sequence.cache_salt = request.cache_salt;
+  sequence.priority = request.priority;
+  RETURN_IF_ERROR(CheckSampling(sequence.sampling, sequence.dropout));
+  RETURN_IF_ERROR(CheckRange(sequence.min_tokens >= 0 && sequence.min_tokens <= max_tokens,
+                             sequence.min_tokens, "min_tokens",
+                             StrCat("in [0, ", max_tokens, "], up to max_tokens")));
+  return sequence;
+}
+
+}  // namespace trireme

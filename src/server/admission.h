@@ -1,0 +1,23 @@
+// Which requests are let in, and what a replica is given for one.
+#pragma once
+
+#include "server/api.h"
+#include "server/model.h"
+
+namespace trireme {
+
+inline constexpr size_t kMaxRequestIdBytes = 128;
+inline constexpr size_t kMaxStops = 16;
+inline constexpr size_t kMaxStopBytes = 1024;  // of all stop strings together
+inline constexpr size_t kMaxStopIds = 128;
+inline constexpr size_t kMaxCacheSaltBytes = 256;
+
+// The sequence that `request` asks for, with every default filled in; its id is still 0.
+// `request.ids` are the prompt's. `context_length` is what each replica of the model can hold,
+// `seed` is used if the request has none. INVALID_ARGUMENT or FAILED_PRECONDITION naming field,
+// value and range.
+absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
+                                             const ServedModel& model, int32_t context_length,
+                                             uint64_t seed);
+
+}  // namespace trireme

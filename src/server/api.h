@@ -1,0 +1,99 @@
+// What a client asks of the controller and what it is told: the messages of
+// proto/trireme/v1/inference.proto as plain structs. Meanings, defaults and ranges stand there.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "base/status.h"
+#include "runtime/request.h"
+
+namespace trireme {
+
+using Time = std::chrono::steady_clock::time_point;
+using Duration = std::chrono::steady_clock::duration;
+
+inline double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline Duration FromSeconds(double s) {
+  return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
+}
+
+struct GenerateRequest {
+  std::string model;                // empty: the only one
+  std::string request_id;           // empty: the controller chooses
+  std::optional<std::string> text;  // the prompt, or
+  std::vector<int32_t> ids;         // the prompt; of a text, what the tokenizer made of it
+  std::optional<int32_t> max_tokens;
+  std::optional<int32_t> min_tokens;
+  std::optional<float> temperature;
+  std::optional<int32_t> top_k;
+  std::optional<float> top_p;
+  std::optional<float> min_p;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  int32_t priority = 0;
+  std::optional<double> timeout_s;
+  std::string cache_salt;
+  bool echo = false;
+  std::optional<float> dropout;
+};
+
+struct Accepted {
+  std::string id;
+  uint64_t seed = 0;
+  std::vector<int32_t> prompt_ids;  // with echo
+  std::string prompt_text;          // with echo
+};
+
+struct Delta {
+  uint32_t choice = 0;
+  int32_t offset = 0;
+  std::vector<int32_t> ids;
+  std::string text;
+};
+
+struct Waiting {
+  std::string reason;
+};
+
+struct Usage {
+  int32_t prompt_tokens = 0;
+  int32_t completion_tokens = 0;
+  int32_t cached_tokens = 0;
+};
+
+struct Timings {
+  double queue_s = 0;
+  double ttft_s = 0;
+  double tbt_s_mean = 0;
+  double total_s = 0;
+};
+
+struct Finished {
+  uint32_t choice = 0;
+  FinishReason reason = FinishReason::kStop;  // kStop, kLength or kDeadline
+  std::optional<int32_t> stop_id;
+  std::optional<std::string> stop_text;
+  Usage usage;
+  Timings timings;
+};
+
+// Accepted, then Deltas and Waitings, then Finished; or at any point an error, which is the end.
+using Event = std::variant<Accepted, Delta, Waiting, Finished, absl::Status>;
+using EventCallback = std::function<void(Event&&)>;
+
+inline bool IsLast(const Event& event) {
+  return std::holds_alternative<Finished>(event) || std::holds_alternative<absl::Status>(event);
+}
+
+// "stop", "length", "deadline", …
+std::string_view FinishReasonName(FinishReason reason);
+
+}  // namespace trireme

@@ -1,0 +1,296 @@
+#include "server/controller.h"
+
+#include <algorithm>
+#include <sstream>
+#include <utility>
+
+#include "base/check.h"
+#include "server/admission.h"
+
+namespace trireme {
+
+std::string_view FinishReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kDeadline:
+      return "deadline";
+    case FinishReason::kError:
+      return "error";
+  }
+  return "unknown";
+}
+
+Controller::Controller(ControllerOptions options, std::function<uint64_t()> random)
+    : options_(options), random_(std::move(random)) {}
+
+// ---- Requests come and are cancelled.
+
+void Controller::Generate(Time now, uint64_t key, Time arrived, ModelPtr model,
+                          GenerateRequest request, Actions& out) {
+  auto status = Admit(now, key, arrived, std::move(model), request, out);
+  if (!status.ok()) Refuse(key, std::move(status), out);
+}
+
+void Controller::Refuse(uint64_t key, absl::Status status, Actions& out) {
+  ++counters_.refused;
+  out.push_back(TellClient{key, std::move(status)});
+}
+
+absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr model,
+                               GenerateRequest& request, Actions& out) {
+  if (shut_down_) return Unavailable("the controller is shutting down");
+  auto known = models_.find(model->name);
+  if (known == models_.end() || known->second != model) {
+    return Unavailable("model ", model->name, " has just been replaced: retry");
+  }
+  ASSIGN_OR_RETURN(SequenceRequest sequence,
+                   MakeSequence(request, *model, router_.ContextLength(*model), random_()));
+  if (request.request_id.empty()) {
+    std::ostringstream id;
+    id << "gen-" << std::hex << random_();
+    request.request_id = id.str();
+  }
+  if (ledger_.HasRequestId(request.request_id)) {
+    return absl::AlreadyExistsError(StrCat("request_id ", request.request_id, " is running"));
+  }
+  if (ledger_.size() >= options_.max_requests) {
+    return ResourceExhausted(ledger_.size(), " requests are running or waiting: retry later");
+  }
+
+  Accepted accepted{.id = request.request_id, .seed = sequence.sampling.seed};
+  if (request.echo) {
+    accepted.prompt_ids = request.ids;
+    if (request.text.has_value()) {
+      accepted.prompt_text = *std::move(request.text);
+    } else if (model->tokenizer != nullptr) {
+      accepted.prompt_text = model->tokenizer->Decode(request.ids, /*skip_special_tokens=*/false);
+    }
+  }
+  ++counters_.accepted;
+  counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
+  out.push_back(TellClient{key, std::move(accepted)});
+
+  ChoiceText text(model->tokenizer, request.ids, request.stop, sequence.min_tokens);
+  LedgerEntry& entry = ledger_.Add(
+      std::make_unique<LedgerEntry>(LedgerEntry{.key = key,
+                                                .request_id = std::move(request.request_id),
+                                                .model = std::move(model),
+                                                .sequence = std::move(sequence),
+                                                .text = std::move(text),
+                                                .arrived = arrived}));
+  constexpr double kForever = 1e8;  // seconds; beyond, a time point overflows
+  if (request.timeout_s.has_value() && *request.timeout_s < kForever) {
+    entry.deadline = arrived + FromSeconds(*request.timeout_s);
+    deadlines_.emplace(*entry.deadline, key);
+  }
+  Enqueue(now, entry);
+  Dispatch(now, entry.model, out);
+  if (!entry.link.has_value() && !router_.AnyServes(entry)) TellWaiting(now, entry, out);
+  return absl::OkStatus();
+}
+
+void Controller::Cancel(Time now, uint64_t key, Actions& out) {
+  LedgerEntry* entry = ledger_.Find(key);
+  if (entry == nullptr) return;
+  const ModelPtr model = entry->model;
+  Fail(now, *entry, absl::CancelledError("cancelled by the client"), /*replica_ended=*/false, out);
+  Dispatch(now, model, out);
+}
+
+// ---- What replicas report.
+
+void Controller::Report(Time now, uint64_t link, StepReport report, Actions& out) {
+  LinkedReplica* replica = router_.Find(link);
+  if (replica == nullptr) return;
+  replica->last_heard = now;
+  replica->stats = report.stats;
+  for (SequenceDelta& delta : report.deltas) {
+    if (auto fault = Apply(now, *replica, delta, out); !fault.ok()) {
+      out.push_back(CloseLink{link, Message(fault), /*rejected=*/false});
+      Lose(now, *replica, Message(fault), out);
+      return;
+    }
+  }
+  const ModelPtr model = replica->model;
+  Dispatch(now, model, out);
+}
+
+absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& delta,
+                               Actions& out) {
+  auto it = replica.running.find(delta.id);
+  if (it == replica.running.end()) {  // it ended here before it did there, or this is a repetition
+    if (delta.finish.has_value()) replica.cancelling.erase(delta.id);
+    return absl::OkStatus();
+  }
+  LedgerEntry& entry = *ledger_.Find(it->second);
+  const std::vector<int32_t>& have = entry.sequence.emitted_ids;
+  const auto fault = [&](const auto&... what) {
+    return Internal("protocol fault in sequence ", delta.id, ": ", what...);
+  };
+  if (delta.offset < 0 || delta.offset > entry.n_emitted()) {
+    return fault("ids from ", delta.offset, " on, after ", have.size(), " ids");
+  }
+  const size_t repeated = std::min(have.size() - delta.offset, delta.ids.size());
+  if (!std::equal(delta.ids.begin(), delta.ids.begin() + repeated, have.begin() + delta.offset)) {
+    return fault("ids from ", delta.offset, " on come a second time, and differ");
+  }
+  const std::span<const int32_t> fresh = std::span(delta.ids).subspan(repeated);
+  if (have.size() + fresh.size() > static_cast<size_t>(entry.sequence.max_tokens)) {
+    return fault("more than max_tokens ", entry.sequence.max_tokens);
+  }
+  for (int32_t id : fresh) {
+    if (id < 0 || id >= entry.model->vocab_size) return fault("id ", id, " of no vocabulary");
+  }
+  if (delta.finish.has_value() && delta.offset + delta.ids.size() < have.size()) {
+    return fault("ended at ", delta.offset + delta.ids.size(), ", after ", have.size(), " ids");
+  }
+
+  if (have.empty()) entry.cached_tokens = std::max(entry.cached_tokens, delta.cached_tokens);
+  if (!fresh.empty()) {
+    if (!entry.first_id.has_value()) entry.first_id = now;
+    entry.last_id = now;
+    entry.fingerprint = replica.info.fingerprint;
+    EndPause(now, entry, /*resumed=*/true, out);
+    if (Emit(now, entry, fresh, delta.finish.has_value(), out)) return absl::OkStatus();
+    router_.Charge(entry, /*prefilled=*/true);
+  }
+  if (delta.finish.has_value()) EndAsReplicaSays(now, entry, delta, out);
+  return absl::OkStatus();
+}
+
+// Adds `ids` to the ledger and tells the client what they bring. True if a stop string has ended
+// the request; ids behind the one that completed it are dropped.
+bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids,
+                      bool replica_ended, Actions& out) {
+  Delta delta{.choice = entry.sequence.choice, .offset = entry.n_emitted()};
+  std::optional<std::string> stop;
+  for (int32_t id : ids) {
+    entry.sequence.emitted_ids.push_back(id);
+    delta.ids.push_back(id);
+    ChoiceText::Piece piece = entry.text.Push(id);
+    delta.text += piece.text;
+    stop = std::move(piece.stop);
+    if (stop.has_value()) break;
+  }
+  counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
+  out.push_back(TellClient{entry.key, std::move(delta)});
+  if (!stop.has_value()) return false;
+  Finish(now, entry, {.reason = FinishReason::kStop, .stop_text = std::move(stop)}, replica_ended,
+         out);
+  return true;
+}
+
+void Controller::EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta,
+                                  Actions& out) {
+  const FinishReason reason = *delta.finish;
+  if (reason == FinishReason::kError || reason == FinishReason::kCancelled) {
+    const std::string why = reason == FinishReason::kError ? delta.error : "cancelled unasked";
+    Fail(now, entry, Internal("the replica failed on this request: ", why), true, out);
+    return;
+  }
+  Finished finished{.reason = reason};
+  if (reason == FinishReason::kStop) finished.stop_id = delta.matched_stop_id;
+  TellFlush(entry, finished, out);
+  Finish(now, entry, std::move(finished), true, out);
+}
+
+// ---- The end of a request.
+
+// Tells the client the text that was held back; with it, a stop string may come to light.
+void Controller::TellFlush(LedgerEntry& entry, Finished& finished, Actions& out) {
+  ChoiceText::Piece rest = entry.text.Flush();
+  if (!rest.text.empty()) {
+    out.push_back(TellClient{entry.key, Delta{.choice = entry.sequence.choice,
+                                              .offset = entry.n_emitted(),
+                                              .text = std::move(rest.text)}});
+  }
+  if (rest.stop.has_value()) {
+    finished.reason = FinishReason::kStop;
+    finished.stop_id.reset();
+    finished.stop_text = std::move(rest.stop);
+  }
+}
+
+void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool replica_ended,
+                        Actions& out) {
+  finished.choice = entry.sequence.choice;
+  finished.usage = entry.usage();
+  finished.timings = entry.timings(now);
+  ++counters_.finished;
+  out.push_back(TellClient{entry.key, std::move(finished)});
+  Remove(now, entry, replica_ended, out);
+}
+
+void Controller::Fail(Time now, LedgerEntry& entry, absl::Status status, bool replica_ended,
+                      Actions& out) {
+  ++(status.code() == absl::StatusCode::kCancelled ? counters_.cancelled : counters_.failed);
+  out.push_back(TellClient{entry.key, std::move(status)});
+  Remove(now, entry, replica_ended, out);
+}
+
+void Controller::Expire(Time now, LedgerEntry& entry, Actions& out) {
+  if (entry.n_emitted() == 0) {
+    auto status = absl::DeadlineExceededError("timeout_s passed before the first token");
+    return Fail(now, entry, status, /*replica_ended=*/false, out);
+  }
+  Finished finished{.reason = FinishReason::kDeadline};
+  TellFlush(entry, finished, out);
+  Finish(now, entry, std::move(finished), /*replica_ended=*/false, out);
+}
+
+void Controller::Remove(Time now, LedgerEntry& entry, bool replica_ended, Actions& out) {
+  if (entry.link.has_value()) {
+    if (!replica_ended) out.push_back(SendCancel{*entry.link, entry.sequence.id});
+    router_.Release(entry, /*cancelled=*/!replica_ended);
+  } else {
+    Dequeue(entry);
+  }
+  if (entry.deadline.has_value()) deadlines_.erase({*entry.deadline, entry.key});
+  EndPause(now, entry, /*resumed=*/false, out);
+  ledger_.Erase(entry.key);
+}
+
+// ---- Time, and the end.
+
+void Controller::Tick(Time now, Actions& out) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
+    LedgerEntry& entry = *ledger_.Find(deadlines_.begin()->second);
+    const ModelPtr model = entry.model;
+    Expire(now, entry, out);
+    Dispatch(now, model, out);
+  }
+  while (!waits_.empty() && waits_.begin()->first <= now) {
+    TellWaiting(now, *ledger_.Find(waits_.begin()->second), out);
+  }
+  Beat(now, out);
+}
+
+Time Controller::NextTick() const {
+  Time next = next_beat_;
+  if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
+  if (!waits_.empty()) next = std::min(next, waits_.begin()->first);
+  return next;
+}
+
+void Controller::Shutdown(Time now, bool stop_replicas, Actions& out) {
+  shut_down_ = true;
+  std::vector<LedgerEntry*> entries;
+  ledger_.ForEach([&](LedgerEntry& entry) { entries.push_back(&entry); });
+  for (LedgerEntry* entry : entries) {
+    Fail(now, *entry, Unavailable("the controller is shutting down"), false, out);
+  }
+  for (const auto& [link, replica] : router_.replicas()) {
+    if (stop_replicas) {
+      out.push_back(SendShutdown{link});
+    } else {
+      out.push_back(CloseLink{link, "the controller is shutting down", /*rejected=*/false});
+    }
+  }
+}
+
+}  // namespace trireme

@@ -1,0 +1,268 @@
+#include "server/controller_loop.h"
+
+#include <random>
+#include <utility>
+
+#include "absl/time/time.h"
+#include "base/check.h"
+#include "base/log.h"
+
+namespace trireme {
+namespace {
+
+Time Now() { return std::chrono::steady_clock::now(); }
+
+uint64_t RandomBits() {
+  thread_local std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+absl::Status CheckText(const ServedModel& model, const std::string& text, size_t max_bytes) {
+  if (model.tokenizer == nullptr) {
+    return FailedPrecondition(model.name, " has no tokenizer: send ids");
+  }
+  if (text.size() > max_bytes) {
+    return InvalidArgument("text has ", text.size(), " bytes; at most ", max_bytes,
+                           " are possible");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+ControllerLoop::ControllerLoop(Options options)
+    : options_(std::move(options)),
+      core_(options_.core, RandomBits),
+      pool_(options_.tokenizer_threads, options_.core.max_requests),
+      thread_([this] { Run(); }) {}
+
+ControllerLoop::~ControllerLoop() { Stop(); }
+
+// ---- The mailbox and its thread.
+
+void ControllerLoop::Post(Mail mail) {
+  absl::MutexLock lock(&mutex_);
+  mailbox_.push_back(std::move(mail));
+}
+
+void ControllerLoop::Run() {
+  const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return stopping_ || !mailbox_.empty();
+  };
+  Actions actions;
+  while (true) {
+    std::deque<Mail> mails;
+    {
+      const Time tick = core_.NextTick();
+      absl::MutexLock lock(&mutex_);
+      mutex_.AwaitWithTimeout(absl::Condition(&has_news), tick == Time::max()
+                                                              ? absl::InfiniteDuration()
+                                                              : absl::FromChrono(tick - Now()));
+      if (stopping_ && mailbox_.empty()) return;
+      mails.swap(mailbox_);
+    }
+    for (Mail& mail : mails) {
+      mail(Now(), actions);
+      Perform(actions);
+    }
+    if (const Time now = Now(); now >= core_.NextTick()) {
+      core_.Tick(now, actions);
+      Perform(actions);
+    }
+  }
+}
+
+void ControllerLoop::Shutdown(bool stop_replicas) {
+  Post([this, stop_replicas](Time now, Actions& out) { core_.Shutdown(now, stop_replicas, out); });
+}
+
+void ControllerLoop::Stop() {
+  if (!thread_.joinable()) return;
+  pool_.Stop();
+  {
+    absl::MutexLock lock(&mutex_);
+    stopping_ = true;
+  }
+  thread_.join();
+}
+
+// ---- Actions.
+
+void ControllerLoop::Perform(Actions& actions) {
+  for (Action& action : actions) {
+    std::visit([this](auto& a) { Do(a); }, action);
+  }
+  actions.clear();
+  if (core_.replicas().size() == n_replicas_) return;
+  n_replicas_ = core_.replicas().size();
+  if (options_.on_replicas) options_.on_replicas(n_replicas_);
+}
+
+ReplicaLink* ControllerLoop::FindLink(uint64_t link) {
+  auto it = links_.find(link);
+  return it == links_.end() ? nullptr : it->second.get();
+}
+
+void ControllerLoop::Do(SendRegistered& a) {
+  models_.Publish(std::move(a.model));
+  if (auto* link = FindLink(a.link)) link->Registered(a.link, options_.core);
+}
+void ControllerLoop::Do(SendSubmit& a) {
+  if (auto* link = FindLink(a.link)) link->Submit(std::move(a.sequence));
+}
+void ControllerLoop::Do(SendCancel& a) {
+  if (auto* link = FindLink(a.link)) link->Cancel(a.sequence_id);
+}
+void ControllerLoop::Do(SendHeartbeat& a) {
+  if (auto* link = FindLink(a.link)) link->Heartbeat();
+}
+void ControllerLoop::Do(SendShutdown& a) {
+  if (auto* link = FindLink(a.link)) link->Shutdown();
+}
+void ControllerLoop::Do(CloseLink& a) {
+  if (auto* link = FindLink(a.link)) link->Close(a.reason, a.rejected);
+  links_.erase(a.link);
+}
+void ControllerLoop::Do(TellClient& a) {
+  auto it = clients_.find(a.key);
+  if (it == clients_.end()) return;
+  if (!IsLast(a.event)) return it->second(std::move(a.event));
+  EventCallback on_event = std::move(it->second);
+  clients_.erase(it);
+  on_event(std::move(a.event));
+}
+void ControllerLoop::Do(WriteLog& a) {
+  spdlog::log(a.warning ? spdlog::level::warn : spdlog::level::info, "{}", a.line);
+}
+
+// ---- Clients.
+
+uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_event) {
+  const uint64_t key = ++last_key_;
+  const Time arrived = Now();
+  Post([this, key, on_event = std::move(on_event)](Time, Actions&) mutable {
+    clients_.emplace(key, std::move(on_event));
+  });
+  auto model = models_.Resolve(request.model);
+  if (!model.ok() || !request.text.has_value()) {
+    Admit(key, arrived, std::move(request), std::move(model));
+    return key;
+  }
+  auto shared = std::make_shared<GenerateRequest>(std::move(request));
+  const bool queued = pool_.Run([this, key, arrived, shared, model]() mutable {
+    if (auto status = CheckText(**model, *shared->text, options_.max_prompt_bytes); !status.ok()) {
+      return Admit(key, arrived, {}, std::move(status));
+    }
+    auto ids = (*model)->tokenizer->Encode(*shared->text, /*add_special_tokens=*/true);
+    if (!ids.ok()) return Admit(key, arrived, {}, Annotate(ids.status(), "text"));
+    shared->ids = *std::move(ids);
+    Admit(key, arrived, std::move(*shared), std::move(model));
+  });
+  if (!queued)
+    Admit(key, arrived, {}, ResourceExhausted("too many texts to tokenize: retry later"));
+  return key;
+}
+
+// Posts a tokenized request, or why there is none, to the core.
+void ControllerLoop::Admit(uint64_t key, Time arrived, GenerateRequest request,
+                           absl::StatusOr<ModelPtr> model) {
+  Post([this, key, arrived, request = std::move(request), model = std::move(model)](
+           Time now, Actions& out) mutable {
+    if (!clients_.contains(key)) return;  // cancelled meanwhile
+    if (!model.ok()) return core_.Refuse(key, model.status(), out);
+    core_.Generate(now, key, arrived, *std::move(model), std::move(request), out);
+  });
+}
+
+void ControllerLoop::Cancel(uint64_t key) {
+  Post([this, key](Time now, Actions& out) {
+    core_.Cancel(now, key, out);
+    if (out.empty() && clients_.contains(key)) {
+      core_.Refuse(key, absl::CancelledError("cancelled by the client"), out);
+    }
+  });
+}
+
+void ControllerLoop::Tokenize(std::string model, std::string text, bool add_special_tokens,
+                              IdsCallback done) {
+  const bool queued = pool_.Run([this, model, text = std::move(text), add_special_tokens, done] {
+    auto found = models_.Resolve(model);
+    if (!found.ok()) return done(found.status());
+    if (auto status = CheckText(**found, text, options_.max_prompt_bytes); !status.ok()) {
+      return done(status);
+    }
+    done((*found)->tokenizer->Encode(text, add_special_tokens));
+  });
+  if (!queued) done(ResourceExhausted("too many texts to tokenize: retry later"));
+}
+
+void ControllerLoop::Detokenize(std::string model, std::vector<int32_t> ids,
+                                bool skip_special_tokens, TextCallback done) {
+  const bool queued = pool_.Run([this, model, ids = std::move(ids), skip_special_tokens, done] {
+    auto found = models_.Resolve(model);
+    if (!found.ok()) return done(found.status());
+    if (auto status = CheckText(**found, "", options_.max_prompt_bytes); !status.ok()) {
+      return done(status);
+    }
+    for (int32_t id : ids) {
+      if (id < 0 || id >= (*found)->vocab_size) {
+        return done(InvalidArgument("id ", id, " is outside the vocabulary [0, ",
+                                    (*found)->vocab_size, ")"));
+      }
+    }
+    done((*found)->tokenizer->Decode(ids, skip_special_tokens));
+  });
+  if (!queued) done(ResourceExhausted("too many texts to detokenize: retry later"));
+}
+
+void ControllerLoop::Look(std::function<void(const Controller&)> look) {
+  Post([this, look = std::move(look)](Time, Actions&) { look(core_); });
+}
+
+// ---- Replicas.
+
+uint64_t ControllerLoop::AddReplica(uint64_t instance, ReplicaInfo info,
+                                    std::shared_ptr<ReplicaLink> replica) {
+  const uint64_t link = ++last_link_;
+  Post([this, link, replica = std::move(replica)](Time, Actions&) {
+    links_.emplace(link, std::move(replica));
+  });
+  auto shared = std::make_shared<ReplicaInfo>(std::move(info));
+  const bool queued = pool_.Run([this, link, instance, shared] {
+    Post([this, link, instance, shared, model = models_.Prepare(*shared)](Time now, Actions& out) {
+      if (!links_.contains(link)) return;  // it broke meanwhile
+      if (!model.ok()) {
+        out.push_back(CloseLink{link, Message(model.status()), /*rejected=*/true});
+        return;
+      }
+      core_.ReplicaUp(now, link, instance, std::move(*shared), *model, out);
+    });
+  });
+  if (!queued) {
+    Post([link](Time, Actions& out) {
+      out.push_back(CloseLink{link, "the controller is busy", /*rejected=*/false});
+    });
+  }
+  return link;
+}
+
+void ControllerLoop::LinkDown(uint64_t link, std::string reason) {
+  Post([this, link, reason = std::move(reason)](Time now, Actions& out) {
+    links_.erase(link);
+    core_.ReplicaDown(now, link, reason, out);
+  });
+}
+
+void ControllerLoop::Report(uint64_t link, StepReport report, std::function<void()> done) {
+  Post([this, link, report = std::move(report), done = std::move(done)](Time now,
+                                                                        Actions& out) mutable {
+    core_.Report(now, link, std::move(report), out);
+    if (done) done();
+  });
+}
+
+void ControllerLoop::Heartbeat(uint64_t link) {
+  Post([this, link](Time now, Actions&) { core_.Heartbeat(now, link); });
+}
+
+}  // namespace trireme

@@ -1,0 +1,114 @@
+// The controller core with a thread, a clock and a mailbox around it. Transports (gRPC, in process)
+// bring requests and replica links; text is tokenized on a small pool.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "server/controller.h"
+#include "server/worker_pool.h"
+
+namespace trireme {
+
+// Controller to one replica. Called on the loop's thread; no call may block.
+class ReplicaLink {
+ public:
+  virtual ~ReplicaLink() = default;
+  virtual void Registered(uint64_t link, const ControllerOptions& options) = 0;
+  virtual void Submit(SequenceRequest sequence) = 0;
+  virtual void Cancel(uint64_t sequence_id) = 0;
+  virtual void Heartbeat() = 0;
+  virtual void Shutdown() = 0;
+
+  // The last call. `rejected`: the replica should not dial again.
+  virtual void Close(const std::string& reason, bool rejected) = 0;
+};
+
+class ControllerLoop {
+ public:
+  struct Options {
+    ControllerOptions core;
+    int tokenizer_threads = 2;
+    size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
+    // Called on the loop's thread when the number of linked replicas has changed.
+    std::function<void(size_t n_replicas)> on_replicas;
+  };
+
+  explicit ControllerLoop(Options options);
+  ~ControllerLoop();  // Stop()
+
+  // Every call below comes from any thread and returns at once; callbacks run on the loop's thread
+  // or the pool's and must not block.
+
+  // Events come until one that IsLast. Returns the key to cancel it by.
+  uint64_t Generate(GenerateRequest request, EventCallback on_event);
+  void Cancel(uint64_t key);
+
+  using IdsCallback = std::function<void(absl::StatusOr<std::vector<int32_t>>)>;
+  using TextCallback = std::function<void(absl::StatusOr<std::string>)>;
+  void Tokenize(std::string model, std::string text, bool add_special_tokens, IdsCallback done);
+  void Detokenize(std::string model, std::vector<int32_t> ids, bool skip_special_tokens,
+                  TextCallback done);
+
+  // A replica that says of itself `info`. Answered by Registered or Close on `link`; returns the
+  // number of the link for the calls below.
+  uint64_t AddReplica(uint64_t instance, ReplicaInfo info, std::shared_ptr<ReplicaLink> link);
+  void LinkDown(uint64_t link, std::string reason);  // its ReplicaLink is not called any more
+  void Report(uint64_t link, StepReport report, std::function<void()> done);
+  void Heartbeat(uint64_t link);
+
+  // Runs `look` on the loop's thread.
+  void Look(std::function<void(const Controller&)> look);
+  const ModelRegistry& models() const { return models_; }
+
+  // Ends every request, refuses new ones, and sends the replicas home or leaves them to redial.
+  void Shutdown(bool stop_replicas);
+
+  // Returns when all that was posted is done; nothing is called back any more.
+  void Stop();
+
+ private:
+  using Mail = std::function<void(Time now, Actions& out)>;
+
+  void Post(Mail mail);
+  void Run();
+  void Perform(Actions& actions);
+  void Do(SendRegistered& a);
+  void Do(SendSubmit& a);
+  void Do(SendCancel& a);
+  void Do(SendHeartbeat& a);
+  void Do(SendShutdown& a);
+  void Do(CloseLink& a);
+  void Do(TellClient& a);
+  void Do(WriteLog& a);
+  ReplicaLink* FindLink(uint64_t link);
+  void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);
+
+  const Options options_;
+  ModelRegistry models_;
+  std::atomic<uint64_t> last_key_{0};
+  std::atomic<uint64_t> last_link_{0};
+
+  // The loop's thread alone:
+  Controller core_;
+  std::unordered_map<uint64_t, EventCallback> clients_;
+  std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
+  size_t n_replicas_ = 0;
+
+  absl::Mutex mutex_;
+  std::deque<Mail> mailbox_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  WorkerPool pool_;
+  std::thread thread_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,65 @@
+// The controller's queue: requests that no replica has.
+#include <utility>
+
+#include "base/check.h"
+#include "server/controller.h"
+
+namespace trireme {
+
+void Controller::Enqueue(Time now, LedgerEntry& entry) {
+  queues_[entry.model].emplace(-int64_t{entry.sequence.priority}, entry.key);
+  entry.next_waiting = now + options_.waiting_interval;
+  waits_.emplace(*entry.next_waiting, entry.key);
+}
+
+void Controller::Dequeue(LedgerEntry& entry) {
+  auto queue = queues_.find(entry.model);
+  CHECK(queue != queues_.end());
+  CHECK_EQ(queue->second.erase({-int64_t{entry.sequence.priority}, entry.key}), 1u);
+  if (queue->second.empty()) queues_.erase(queue);
+  waits_.erase({*entry.next_waiting, entry.key});
+  entry.next_waiting.reset();
+}
+
+// Hands over, by priority and then by age, what the replicas of `model` have room for.
+void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
+  auto queue = queues_.find(model);
+  if (queue == queues_.end()) return;
+  auto next = queue->second.begin();
+  for (size_t left = queue->second.size(); left > 0 && router_.AnyHasRoom(*model); --left) {
+    LedgerEntry& entry = *ledger_.Find((next++)->second);
+    LinkedReplica* replica = router_.Pick(entry);
+    if (replica == nullptr) continue;  // it waits for one that others cannot replace
+    Dequeue(entry);
+    entry.sequence.id = ++last_sequence_id_;
+    router_.Assign(entry, *replica);
+    if (entry.handed_over.has_value()) {
+      ++counters_.replayed;
+    } else {
+      entry.handed_over = now;
+    }
+    out.push_back(SendSubmit{replica->link, entry.sequence});
+  }
+}
+
+void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {
+  waits_.erase({*entry.next_waiting, entry.key});
+  entry.next_waiting = now + options_.waiting_interval;
+  waits_.emplace(*entry.next_waiting, entry.key);
+  out.push_back(TellClient{entry.key, Waiting{WhyWaiting(entry)}});
+}
+
+std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
+  if (router_.AnyServes(entry)) return StrCat("every replica of ", entry.model->name, " is full");
+  const std::string what = StrCat("waiting for a replica of ", entry.model->name);
+  if (!entry.pause.has_value()) return what;
+  return StrCat(pauses_.at(*entry.pause).what, "; ", what);
+}
+
+size_t Controller::n_waiting() const {
+  size_t n = 0;
+  for (const auto& [model, queue] : queues_) n += queue.size();
+  return n;
+}
+
+}  // namespace trireme

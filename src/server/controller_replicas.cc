@@ -1,0 +1,168 @@
+// The controller's replicas: they come, fall silent, are lost; their requests go on elsewhere.
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/check.h"
+#include "server/controller.h"
+
+namespace trireme {
+namespace {
+
+std::string NameOf(const LinkedReplica& replica) {
+  std::string name = StrCat("replica ", replica.link, " of ", replica.info.model);
+  if (!replica.info.hosts.empty() && !replica.info.rank_pids.empty()) {
+    name += StrCat(" (", replica.info.hosts[0], " pid ", replica.info.rank_pids[0], ")");
+  }
+  return name;
+}
+
+}  // namespace
+
+void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaInfo info,
+                           ModelPtr model, Actions& out) {
+  if (shut_down_) {
+    out.push_back(CloseLink{link, "the controller is shutting down", /*rejected=*/false});
+    return;
+  }
+  if (LinkedReplica* older = router_.FindInstance(instance)) {
+    const std::string reason = "it has dialled again";
+    out.push_back(CloseLink{older->link, reason, /*rejected=*/false});
+    Lose(now, *older, reason, out);
+  }
+  ModelPtr& known = models_[model->name];
+  if (known == nullptr) known = model;
+  if (const std::string difference = Difference(*known, *model); difference.empty()) {
+    model = known;
+  } else if (router_.AnyOf(*known)) {
+    out.push_back(CloseLink{link,
+                            StrCat("another replica serves ", model->name, " with a different ",
+                                   difference, ": give one of them another --served-model-name"),
+                            /*rejected=*/true});
+    return;
+  } else {
+    known = model;
+  }
+
+  info.tokenizer_json.clear();  // the model has them
+  info.tokenizer_config_json.clear();
+  LinkedReplica& replica = router_.Add({.link = link,
+                                        .instance = instance,
+                                        .info = std::move(info),
+                                        .model = std::move(model),
+                                        .last_heard = now});
+  if (next_beat_ == Time::max()) next_beat_ = now + options_.heartbeat_interval;
+  out.push_back(SendRegistered{link, replica.model});
+  out.push_back(WriteLog{
+      false, StrCat(NameOf(replica), " is ready: tp ", replica.info.tp, ", pp ", replica.info.pp,
+                    ", ", replica.info.dtype, ", ", replica.info.device)});
+  AbortUnservable(now, replica, out);
+  Dispatch(now, replica.model, out);
+}
+
+void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
+  if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, out);
+}
+
+// Requests of the newcomer's name that waited for a replica, and that neither it nor any other can
+// go on with.
+void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out) {
+  std::vector<LedgerEntry*> unservable;
+  for (const auto& [model, queue] : queues_) {
+    if (model->name != newcomer.model->name) continue;
+    for (const auto& [priority, key] : queue) {
+      LedgerEntry* entry = ledger_.Find(key);
+      if (!router_.AnyServes(*entry)) unservable.push_back(entry);
+    }
+  }
+  for (LedgerEntry* entry : unservable) {
+    std::string why = "has another tokenizer or a smaller context";
+    if (!entry->fingerprint.empty() && entry->fingerprint != newcomer.info.fingerprint) {
+      why = StrCat("has fingerprint ", newcomer.info.fingerprint, ", not ", entry->fingerprint);
+    }
+    Fail(now, *entry,
+         absl::AbortedError(StrCat("the replica was lost, and the one that came ", why,
+                                   ": it would not go on with the same tokens")),
+         /*replica_ended=*/false, out);
+  }
+}
+
+void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reason, Actions& out) {
+  const uint64_t link = replica.link;
+  const ModelPtr model = replica.model;
+  const std::string what = StrCat(NameOf(replica), " lost: ", reason);
+  std::vector<uint64_t> keys;
+  for (const auto& [sequence, key] : replica.running) keys.push_back(key);
+  std::ranges::sort(keys);
+  router_.Erase(link);
+  if (router_.replicas().empty()) next_beat_ = Time::max();
+  if (shut_down_) return;  // there are no requests any more
+  ++counters_.replicas_lost;
+  out.push_back(WriteLog{true, StrCat(what, "; it had ", keys.size(), " requests")});
+
+  for (uint64_t key : keys) {
+    LedgerEntry& entry = *ledger_.Find(key);
+    router_.Release(entry, /*cancelled=*/false);
+    if (!entry.pause.has_value()) {
+      entry.pause = link;
+      Pause& pause = pauses_[link];
+      pause.since = now;
+      pause.what = what;
+      ++pause.left;
+    }
+    Enqueue(now, entry);
+  }
+  Dispatch(now, model, out);
+  for (uint64_t key : keys) {
+    LedgerEntry& entry = *ledger_.Find(key);
+    if (!entry.link.has_value()) TellWaiting(now, entry, out);
+  }
+}
+
+// The request goes on (its next id has come), or has ended.
+void Controller::EndPause(Time now, LedgerEntry& entry, bool resumed, Actions& out) {
+  if (!entry.pause.has_value()) return;
+  auto it = pauses_.find(*entry.pause);
+  Pause& pause = it->second;
+  entry.pause.reset();
+  if (resumed) {
+    ++pause.resumed;
+    pause.longest = std::max(pause.longest, now - pause.since);
+  }
+  if (--pause.left > 0) return;
+  if (pause.resumed > 0) {
+    out.push_back(WriteLog{
+        false, StrCat(pause.what, "; its ", pause.resumed, " requests went on after a pause of ",
+                      Seconds(pause.longest), " s")});
+  }
+  pauses_.erase(it);
+}
+
+// A heartbeat for each link, and the end of those that were silent.
+void Controller::Beat(Time now, Actions& out) {
+  if (now < next_beat_) return;
+  // A controller that was itself stopped for a while has heard nobody, which is not their fault.
+  const Duration late = now - next_beat_;
+  next_beat_ = now + options_.heartbeat_interval;
+  std::vector<uint64_t> silent;
+  for (auto& [link, replica] : router_.replicas()) {
+    if (late > options_.heartbeat_interval) replica.last_heard += late;
+    if (now - replica.last_heard > options_.replica_timeout) {
+      silent.push_back(link);
+    } else {
+      out.push_back(SendHeartbeat{link});
+    }
+  }
+  for (uint64_t link : silent) {
+    const std::string reason =
+        StrCat("nothing heard for ", Seconds(options_.replica_timeout), " s");
+    out.push_back(CloseLink{link, reason, /*rejected=*/false});
+    Lose(now, *router_.Find(link), reason, out);
+  }
+}
+
+void Controller::Heartbeat(Time now, uint64_t link) {
+  if (LinkedReplica* replica = router_.Find(link)) replica->last_heard = now;
+}
+
+}  // namespace trireme

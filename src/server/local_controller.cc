@@ -1,0 +1,76 @@
+#include "server/local_controller.h"
+
+#include <utility>
+
+#include "absl/synchronization/notification.h"
+#include "base/check.h"
+
+namespace trireme {
+
+// Calls the replica, and posts its reports to the loop for as long as there is one.
+class LocalController::Link : public ReplicaLink, public std::enable_shared_from_this<Link> {
+ public:
+  explicit Link(Replica& replica) : replica_(replica) {}
+
+  void Attach(ControllerLoop* loop) {
+    absl::MutexLock lock(&mutex_);
+    loop_ = loop;
+  }
+
+  absl::Status Wait() {
+    answered_.WaitForNotification();
+    return refusal_;
+  }
+
+  void Registered(uint64_t link, const ControllerOptions&) override {
+    link_ = link;
+    replica_.SetSink([self = shared_from_this(), link](StepReport&& report) {
+      absl::MutexLock lock(&self->mutex_);
+      if (self->loop_ != nullptr) self->loop_->Report(link, std::move(report), {});
+    });
+    answered_.Notify();
+  }
+  void Submit(SequenceRequest sequence) override { replica_.Submit(std::move(sequence)); }
+  void Cancel(uint64_t sequence_id) override { replica_.Cancel(sequence_id); }
+  void Heartbeat() override {  // a call that returns is the answer
+    absl::MutexLock lock(&mutex_);
+    if (loop_ != nullptr) loop_->Heartbeat(link_);
+  }
+  void Shutdown() override {}
+  void Close(const std::string& reason, bool rejected) override {
+    CHECK(rejected && link_ == 0) << "the replica of this process: " << reason;
+    refusal_ = InvalidArgument(reason);
+    answered_.Notify();
+  }
+
+ private:
+  Replica& replica_;
+  absl::Notification answered_;
+  absl::Status refusal_;
+  uint64_t link_ = 0;
+  absl::Mutex mutex_;
+  ControllerLoop* loop_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null once it is going
+};
+
+LocalController::LocalController(Replica& replica, ControllerLoop::Options options)
+    : replica_(replica),
+      link_(std::make_shared<Link>(replica)),
+      loop_(std::make_unique<ControllerLoop>(std::move(options))) {
+  link_->Attach(loop_.get());
+}
+
+absl::StatusOr<std::unique_ptr<LocalController>> LocalController::Start(
+    Replica& replica, ControllerLoop::Options options) {
+  std::unique_ptr<LocalController> controller(new LocalController(replica, std::move(options)));
+  controller->loop_->AddReplica(/*instance=*/1, replica.info(), controller->link_);
+  RETURN_IF_ERROR(controller->link_->Wait());
+  return controller;
+}
+
+LocalController::~LocalController() {
+  replica_.SetSink(nullptr);
+  link_->Attach(nullptr);
+  loop_->Stop();
+}
+
+}  // namespace trireme

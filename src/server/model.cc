@@ -1,0 +1,74 @@
+#include "server/model.h"
+
+#include <utility>
+
+namespace trireme {
+namespace {
+
+absl::Status Check(const ReplicaInfo& info) {
+  if (info.model.empty()) return InvalidArgument("the replica names no model");
+  if (info.fingerprint.empty()) return InvalidArgument("the replica has no fingerprint");
+  if (info.vocab_size < 1) return InvalidArgument("vocab_size is ", info.vocab_size);
+  if (info.context_length < 2) return InvalidArgument("context_length is ", info.context_length);
+  if (info.max_rows < 1) return InvalidArgument("max_rows is ", info.max_rows);
+  for (int32_t id : info.eos_ids) {
+    if (id < 0 || id >= info.vocab_size) {
+      return InvalidArgument("eos id ", id, " is outside the vocabulary of ", info.vocab_size);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string Difference(const ServedModel& a, const ServedModel& b) {
+  if (a.vocab_size != b.vocab_size) return "vocabulary size";
+  if (a.context_length != b.context_length) return "context length";
+  if (a.eos_ids != b.eos_ids) return "end-of-text ids";
+  if (a.tokenizer_json != b.tokenizer_json) return "tokenizer.json";
+  if (a.tokenizer_config_json != b.tokenizer_config_json) return "tokenizer_config.json";
+  return "";
+}
+
+absl::StatusOr<ModelPtr> ModelRegistry::Prepare(const ReplicaInfo& info) const {
+  RETURN_IF_ERROR(Check(info));
+  auto model = std::make_shared<ServedModel>();
+  model->name = info.model;
+  model->vocab_size = info.vocab_size;
+  model->context_length = info.context_length;
+  model->eos_ids = info.eos_ids;
+  model->dtype = info.dtype;
+  model->activations = info.activations;
+  model->tokenizer_json = info.tokenizer_json;
+  model->tokenizer_config_json = info.tokenizer_config_json;
+  if (auto known = Resolve(info.model); known.ok() && Difference(**known, *model).empty()) {
+    return *known;
+  }
+  if (!info.tokenizer_json.empty()) {
+    auto tokenizer = Tokenizer::FromJson(info.tokenizer_json);
+    if (!tokenizer.ok()) {
+      return InvalidArgument("tokenizer.json of ", info.model, ": ", Message(tokenizer.status()));
+    }
+    model->tokenizer = *std::move(tokenizer);
+  }
+  return model;
+}
+
+void ModelRegistry::Publish(ModelPtr model) {
+  absl::MutexLock lock(&mutex_);
+  models_[model->name] = std::move(model);
+}
+
+absl::StatusOr<ModelPtr> ModelRegistry::Resolve(const std::string& name) const {
+  absl::MutexLock lock(&mutex_);
+  if (models_.empty()) return Unavailable("no replica has registered yet: retry later");
+  if (name.empty()) {
+    if (models_.size() == 1) return models_.begin()->second;
+    return InvalidArgument("model is empty, and this server has ", models_.size(), " models");
+  }
+  auto it = models_.find(name);
+  if (it == models_.end()) return NotFound("no model is named \"", name, "\"");
+  return it->second;
+}
+
+}  // namespace trireme

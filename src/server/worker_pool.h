@@ -1,0 +1,35 @@
+// A few threads for work that takes longer than a mailbox may wait, such as tokenizing.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+namespace trireme {
+
+class WorkerPool {
+ public:
+  WorkerPool(int n_threads, size_t max_jobs);  // beyond `max_jobs` waiting, jobs are refused
+  ~WorkerPool();                               // Stop
+
+  // Runs `job` on one of the threads; false if too many are waiting or it has stopped.
+  bool Run(std::function<void()> job);
+
+  // Returns when every job has been run.
+  void Stop();
+
+ private:
+  void Work();
+
+  const size_t max_jobs_;
+  absl::Mutex mutex_;
+  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace trireme

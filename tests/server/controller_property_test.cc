@@ -1,0 +1,271 @@
+// The controller core under random schedules: arrivals, steps, late and repeated reports, deaths,
+// hangs, redials, faults, cancellations, deadlines. Whatever happens, each accepted request ends
+// once, with exactly the ids of an undisturbed run, or a beginning of them and a reason why.
+#include <deque>
+#include <random>
+
+#include "gtest/gtest.h"
+#include "tests/server/core_bench.h"
+
+namespace trireme {
+namespace {
+
+using test::CoreBench;
+using test::Ids;
+using test::Info;
+
+struct Expectation {
+  std::vector<int32_t> ids;
+  std::string text;
+  FinishReason reason = FinishReason::kLength;
+};
+
+// Straight from the definitions, with the whole text decoded anew for each id.
+Expectation Expect(const GenerateRequest& request, uint64_t seed, const Tokenizer& tokenizer) {
+  SequenceRequest sequence;
+  sequence.prompt_ids = request.ids;
+  sequence.sampling.seed = seed;
+  sequence.max_tokens = *request.max_tokens;
+  sequence.min_tokens = request.min_tokens.value_or(0);
+  sequence.stop_ids = request.stop_token_ids;
+  if (!request.ignore_eos) sequence.stop_ids.push_back(test::kEos);
+  Expectation e{.ids = test::Undisturbed(sequence)};
+  if (e.ids.size() < static_cast<size_t>(*request.max_tokens)) e.reason = FinishReason::kStop;
+  for (size_t n = 1; n <= e.ids.size(); ++n) {
+    const std::string text = tokenizer.Decode(std::span(e.ids).first(n), true);
+    size_t first_end = std::string::npos, start = 0;
+    for (const std::string& stop : request.stop) {
+      const size_t at = text.find(stop);
+      if (at == std::string::npos) continue;
+      const size_t end = at + stop.size();
+      if (end < first_end || (end == first_end && at < start)) {
+        first_end = end;
+        start = at;
+      }
+    }
+    if (first_end == std::string::npos) continue;
+    e.ids.resize(n);
+    e.text = text.substr(0, start);
+    e.reason = FinishReason::kStop;
+    return e;
+  }
+  e.text = tokenizer.Decode(e.ids, true);
+  return e;
+}
+
+class Schedule {
+ public:
+  Schedule(uint64_t seed, bool other_fingerprints)
+      : rng_(seed),
+        other_fingerprints_(other_fingerprints),
+        bench_({.max_requests = 12,
+                .replica_timeout = std::chrono::seconds(5),
+                .waiting_interval = std::chrono::seconds(2)}) {
+    Revive();
+  }
+
+  void Run() {
+    const int n_events = 20 + Below(100);
+    for (int i = 0; i < n_events && !testing::Test::HasFailure(); ++i) Event();
+    Settle();
+    Check();
+  }
+
+ private:
+  int Below(int n) { return std::uniform_int_distribution<int>(0, n - 1)(rng_); }
+  bool OneIn(int n) { return Below(n) == 0; }
+
+  void Event() {
+    const int dice = Below(100);
+    if (dice < 18) return Arrive();
+    if (dice < 50) return Step();
+    if (dice < 70) return Deliver();
+    if (dice < 75) return Repeat();
+    if (dice < 80) return Die();
+    if (dice < 85) return Revive();
+    if (dice < 88) return Redial();
+    if (dice < 90) return Fault();
+    if (dice < 93) return Hang();
+    if (dice < 96) return Cancel();
+    bench_.Advance(0.5 * Below(6));
+    Heartbeats();
+  }
+
+  void Arrive() {
+    GenerateRequest request;
+    request.model = "tiny";
+    for (int i = 1 + Below(5); i > 0; --i) request.ids.push_back(Below(4));
+    request.max_tokens = 1 + Below(14);
+    if (OneIn(2)) request.seed = Below(50);
+    if (OneIn(2)) {
+      for (int i = 1 + Below(3); i > 0; --i) request.stop.push_back(RandomText(1 + Below(3)));
+    } else if (OneIn(2)) {
+      request.min_tokens = Below(*request.max_tokens + 1);
+    }
+    if (OneIn(3)) request.stop_token_ids.push_back(Below(4));
+    request.ignore_eos = OneIn(2);
+    request.priority = Below(3);
+    if (OneIn(6)) request.timeout_s = 0.5 * (1 + Below(10));
+    const uint64_t key = bench_.Generate(request);
+    requests_[key] = request;
+  }
+
+  std::string RandomText(int n) {
+    std::string text;
+    for (int i = 0; i < n; ++i) text += static_cast<char>('a' + Below(4));
+    return text;
+  }
+
+  // A link that is up and not hung, or 0.
+  uint64_t AnyLink() {
+    std::vector<uint64_t> links;
+    for (const auto& [link, replica] : bench_.replicas) {
+      if (!hung_.contains(link)) links.push_back(link);
+    }
+    return links.empty() ? 0 : links[Below(static_cast<int>(links.size()))];
+  }
+
+  void Step() {
+    if (const uint64_t link = AnyLink()) {
+      wire_[link].push_back(bench_.replicas.at(link).Step([&] { return Below(4); }));
+    }
+  }
+
+  void Deliver() {
+    const uint64_t link = AnyLink();
+    if (link == 0 || wire_[link].empty()) return;
+    last_[link] = wire_[link].front();
+    bench_.Report(link, wire_[link].front());
+    wire_[link].pop_front();
+  }
+
+  void Repeat() {
+    if (const uint64_t link = AnyLink(); link != 0 && last_.contains(link)) {
+      bench_.Report(link, last_.at(link));
+    }
+  }
+
+  void Die() {
+    const uint64_t link = AnyLink();
+    if (link == 0) return;
+    bench_.Down(link);
+    if (OneIn(2)) {  // what was on the wire comes all the same, too late
+      for (StepReport& report : wire_[link]) bench_.Report(link, std::move(report));
+    }
+  }
+
+  std::string Fingerprint() { return other_fingerprints_ && OneIn(3) ? "f2" : "f1"; }
+
+  void Revive() {
+    if (bench_.replicas.size() >= 3) return;
+    auto info = Info("tiny", Fingerprint());
+    info.max_rows = 1 + Below(3);
+    bench_.Up(info);
+  }
+
+  // The same process on a new link, while the old link may still seem to be up.
+  void Redial() {
+    const uint64_t link = AnyLink();
+    if (link == 0 || !bench_.core.replicas().contains(link)) return;
+    const auto& replica = bench_.core.replicas().at(link);
+    ReplicaInfo info = replica.info;
+    info.tokenizer_json = test::TokenizerJson();
+    bench_.Up(info, replica.instance);
+  }
+
+  void Fault() {
+    const uint64_t link = AnyLink();
+    if (link == 0 || !bench_.core.replicas().contains(link)) return;
+    const auto& running = bench_.core.replicas().at(link).running;
+    if (running.empty()) return;
+    SequenceDelta gap{.id = running.begin()->first, .offset = 50, .ids = {1}};
+    bench_.Report(link, {.deltas = {gap}});
+    EXPECT_TRUE(bench_.closed.contains(link));
+  }
+
+  void Hang() {
+    if (const uint64_t link = AnyLink()) hung_.insert(link);
+  }
+
+  void Cancel() {
+    if (requests_.empty()) return;
+    auto it = std::next(requests_.begin(), Below(static_cast<int>(requests_.size())));
+    bench_.Cancel(it->first);
+  }
+
+  void Heartbeats() {
+    for (const auto& [link, replica] : bench_.replicas) {
+      if (!hung_.contains(link)) bench_.core.Heartbeat(bench_.now, link);
+    }
+  }
+
+  // The disturbance ends: hung replicas are found out, wires are emptied, everything runs to its
+  // end.
+  void Settle() {
+    bench_.Up(Info("tiny", "f1"));
+    for (int i = 0; i < 12; ++i) {
+      Heartbeats();
+      bench_.Advance(0.5);
+    }
+    for (uint64_t link : hung_) EXPECT_FALSE(bench_.replicas.contains(link)) << "a hang unnoticed";
+    bench_.Up(Info("tiny", "f1"));  // what waits for another fingerprint gives up
+    for (auto& [link, reports] : wire_) {
+      for (StepReport& report : reports) bench_.Report(link, std::move(report));
+    }
+    bench_.RunToEnd();
+  }
+
+  void Check() {
+    bench_.ExpectEmpty();
+    const auto model = bench_.registry.Resolve("tiny");
+    for (const auto& [key, request] : requests_) {
+      SCOPED_TRACE(StrCat("request ", key));
+      const auto& client = bench_.clients[key];
+      ASSERT_TRUE(client.ended());
+      if (!client.accepted.has_value()) {
+        EXPECT_EQ(client.error->code(), absl::StatusCode::kResourceExhausted) << *client.error;
+        continue;
+      }
+      const auto expected = Expect(request, client.accepted->seed, *(*model)->tokenizer);
+      if (client.finished && client.finished->reason != FinishReason::kDeadline) {
+        EXPECT_EQ(client.ids, expected.ids);
+        EXPECT_EQ(client.text, expected.text);
+        EXPECT_EQ(client.finished->reason, expected.reason);
+        continue;
+      }
+      if (client.error) {
+        const auto code = client.error->code();
+        EXPECT_TRUE(code == absl::StatusCode::kCancelled ||
+                    (code == absl::StatusCode::kDeadlineExceeded && client.ids.empty()) ||
+                    (code == absl::StatusCode::kAborted && other_fingerprints_))
+            << *client.error;
+      }
+      ASSERT_LE(client.ids.size(), expected.ids.size());
+      EXPECT_TRUE(std::equal(client.ids.begin(), client.ids.end(), expected.ids.begin()));
+    }
+    const RequestCounters& n = bench_.core.counters();
+    EXPECT_EQ(n.accepted, n.finished + n.failed + n.cancelled);
+  }
+
+  std::mt19937_64 rng_;
+  const bool other_fingerprints_;
+  CoreBench bench_;
+  std::map<uint64_t, GenerateRequest> requests_;     // by key
+  std::map<uint64_t, std::deque<StepReport>> wire_;  // by link: stepped, not delivered
+  std::map<uint64_t, StepReport> last_;              // by link: delivered last
+  std::set<uint64_t> hung_;                          // links
+};
+
+void RunSchedules(int n, bool other_fingerprints) {
+  for (int seed = 1; seed <= n; ++seed) {
+    SCOPED_TRACE(StrCat("schedule ", seed));
+    Schedule(seed, other_fingerprints).Run();
+    if (testing::Test::HasFailure()) return;
+  }
+}
+
+TEST(ControllerPropertyTest, NothingIsLostOrRepeated) { RunSchedules(3000, false); }
+TEST(ControllerPropertyTest, OnlyEqualFingerprintsGoOn) { RunSchedules(1000, true); }
+
+}  // namespace
+}  // namespace trireme

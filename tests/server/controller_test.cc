@@ -1,0 +1,487 @@
+// The controller core, event by event.
+#include "server/controller.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/server/core_bench.h"
+
+namespace trireme {
+namespace {
+
+using test::CoreBench;
+using test::Ids;
+using test::Info;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Pair;
+
+GenerateRequest Request(const std::string& prompt, int32_t max_tokens, uint64_t seed = 1) {
+  GenerateRequest request;
+  request.ids = Ids(prompt);
+  request.max_tokens = max_tokens;
+  request.seed = seed;
+  request.ignore_eos = true;
+  return request;
+}
+
+// What the scripted replicas generate for `request` when nothing disturbs them.
+std::vector<int32_t> Expected(const GenerateRequest& request) {
+  SequenceRequest sequence;
+  sequence.prompt_ids = request.ids;
+  sequence.sampling.seed = *request.seed;
+  sequence.max_tokens = *request.max_tokens;
+  sequence.stop_ids = request.stop_token_ids;
+  return test::Undisturbed(sequence);
+}
+
+SequenceDelta DeltaOf(uint64_t sequence, int32_t offset, const std::string& letters) {
+  return {.id = sequence, .offset = offset, .ids = Ids(letters)};
+}
+
+TEST(ControllerTest, GeneratesToMaxTokens) {
+  CoreBench bench;
+  bench.Up();
+  const auto request = Request("once", 9);
+  const uint64_t key = bench.Generate(request);
+  bench.RunToEnd();
+  const auto& client = bench.clients[key];
+  EXPECT_EQ(client.ids, Expected(request));
+  ASSERT_TRUE(client.finished.has_value());
+  EXPECT_EQ(client.finished->reason, FinishReason::kLength);
+  EXPECT_EQ(client.finished->usage.prompt_tokens, 4);
+  EXPECT_EQ(client.finished->usage.completion_tokens, 9);
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ReturnsTheSeedAndIdThatItDrew) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("a", 3);
+  request.seed.reset();
+  const auto a = *bench.clients[bench.Generate(request)].accepted;
+  const auto b = *bench.clients[bench.Generate(request)].accepted;
+  EXPECT_NE(a.seed, b.seed);
+  EXPECT_NE(a.id, b.id);
+  EXPECT_EQ(bench.handed_over.back().sampling.seed, b.seed);
+}
+
+TEST(ControllerTest, EchoReturnsThePrompt) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("to be", 3);
+  request.echo = true;
+  const auto accepted = *bench.clients[bench.Generate(request)].accepted;
+  EXPECT_EQ(accepted.prompt_ids, Ids("to be"));
+  EXPECT_EQ(accepted.prompt_text, "to be");
+}
+
+TEST(ControllerTest, EndsAtAStopIdWithoutEmittingIt) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 9);
+  request.ignore_eos = false;
+  request.stop_token_ids = {7};
+  const uint64_t key = bench.Generate(request);
+  EXPECT_THAT(bench.handed_over.back().stop_ids, ElementsAre(7, test::kEos));
+  auto delta = DeltaOf(1, 0, "bc");
+  delta.finish = FinishReason::kStop;
+  delta.matched_stop_id = 7;
+  bench.Report(link, {.deltas = {delta}});
+  const auto& client = bench.clients[key];
+  EXPECT_EQ(client.text, "bc");
+  EXPECT_EQ(client.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(client.finished->stop_id, 7);
+  EXPECT_THAT(bench.cancels, IsEmpty());
+}
+
+TEST(ControllerTest, CutsTheTextBeforeAStopStringAndCancelsTheRest) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 20);
+  request.stop = {"stop", "dog"};
+  const uint64_t key = bench.Generate(request);
+  bench.Report(link, {.deltas = {DeltaOf(1, 0, "do st")}});
+  EXPECT_EQ(bench.clients[key].text, "do ");  // "st" may begin a stop string
+  bench.Report(link, {.deltas = {DeltaOf(1, 5, "opper")}});
+  const auto& client = bench.clients[key];
+  EXPECT_EQ(client.text, "do ");
+  EXPECT_EQ(client.ids, Ids("do stop"));  // to the id that completed it
+  EXPECT_EQ(client.finished->reason, FinishReason::kStop);
+  EXPECT_EQ(client.finished->stop_text, "stop");
+  EXPECT_THAT(bench.cancels, ElementsAre(Pair(link, 1u)));
+
+  // What the replica drew meanwhile comes to nobody.
+  bench.Report(link, {.deltas = {DeltaOf(1, 10, "abc")}});
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, EmitsTheBeginningOfAStopStringThatDoesNotCome) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 4);
+  request.stop = {"stop"};
+  const uint64_t key = bench.Generate(request);
+  auto delta = DeltaOf(1, 0, "asto");
+  delta.finish = FinishReason::kLength;
+  bench.Report(link, {.deltas = {delta}});
+  EXPECT_EQ(bench.clients[key].text, "asto");
+  EXPECT_EQ(bench.clients[key].finished->reason, FinishReason::kLength);
+}
+
+TEST(ControllerTest, LooksForStopStringsFromMinTokensOn) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 20);
+  request.stop = {"ab"};
+  request.min_tokens = 4;
+  const uint64_t key = bench.Generate(request);
+  bench.Report(link, {.deltas = {DeltaOf(1, 0, "abcab")}});
+  EXPECT_EQ(bench.clients[key].text, "abc");
+  EXPECT_EQ(bench.clients[key].finished->stop_text, "ab");
+}
+
+TEST(ControllerTest, HoldsBackHalfACharacter) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 20));
+  SequenceDelta half{.id = 1, .offset = 0, .ids = {2, test::kFirstHalf}};
+  bench.Report(link, {.deltas = {half}});
+  EXPECT_EQ(bench.clients[key].text, "c");
+  SequenceDelta other{.id = 1, .offset = 2, .ids = {test::kSecondHalf}};
+  bench.Report(link, {.deltas = {other}});
+  EXPECT_EQ(bench.clients[key].text, "cé");
+}
+
+TEST(ControllerTest, DropsRepeatedIds) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 20));
+  bench.Report(link, {.deltas = {DeltaOf(1, 0, "abc")}});
+  bench.Report(link, {.deltas = {DeltaOf(1, 0, "abc")}});
+  bench.Report(link, {.deltas = {DeltaOf(1, 1, "bcde")}});
+  EXPECT_EQ(bench.clients[key].text, "abcde");
+}
+
+TEST(ControllerTest, ClosesTheLinkOfAReplicaThatContradictsItself) {
+  const auto fault = [](const SequenceDelta& delta) {
+    CoreBench bench;
+    const uint64_t link = bench.Up();
+    const uint64_t key = bench.Generate(Request("a", 5));
+    bench.Report(link, {.deltas = {DeltaOf(1, 0, "ab"), delta}});
+    EXPECT_FALSE(bench.clients[key].ended());  // it waits for another replica
+    EXPECT_EQ(bench.clients[key].text, "ab");
+    EXPECT_EQ(bench.core.replicas().size(), 0u);
+    return bench.closed.contains(link) ? bench.closed[link].reason : "";
+  };
+  EXPECT_THAT(fault(DeltaOf(1, 3, "d")), HasSubstr("ids from 3 on, after 2 ids"));
+  EXPECT_THAT(fault(DeltaOf(1, -1, "d")), HasSubstr("ids from -1 on"));
+  EXPECT_THAT(fault(DeltaOf(1, 1, "cc")), HasSubstr("differ"));
+  EXPECT_THAT(fault(DeltaOf(1, 2, "cdef")), HasSubstr("more than max_tokens 5"));
+  EXPECT_THAT(fault({.id = 1, .offset = 2, .ids = {30}}), HasSubstr("id 30"));
+  EXPECT_THAT(fault({.id = 1, .offset = 0, .finish = FinishReason::kStop}),
+              HasSubstr("ended at 0"));
+}
+
+TEST(ControllerTest, GoesOnElsewhereWhenAReplicaIsLost) {
+  CoreBench bench;
+  const uint64_t first = bench.Up(), second = bench.Up();
+  const auto request = Request("once", 12);
+  const uint64_t key = bench.Generate(request);
+  ASSERT_THAT(bench.submits, ElementsAre(Pair(first, 1u)));
+  for (int i = 0; i < 5; ++i) bench.Step(first);
+  bench.Down(first);
+  EXPECT_THAT(bench.submits, ElementsAre(Pair(first, 1u), Pair(second, 2u)));
+  EXPECT_EQ(bench.handed_over.back().emitted_ids.size(), 5u);
+  EXPECT_EQ(bench.clients[key].n_waiting, 0);  // it did not wait
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  EXPECT_EQ(bench.core.counters().replayed, 1);
+}
+
+TEST(ControllerTest, WaitsForANewReplicaAndTellsTheClient) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const auto request = Request("once", 12);
+  const uint64_t key = bench.Generate(request);
+  for (int i = 0; i < 5; ++i) bench.Step(link);
+  bench.Down(link, "signal 9");
+  auto& client = bench.clients[key];
+  EXPECT_EQ(client.n_waiting, 1);
+  EXPECT_THAT(client.last_waiting, HasSubstr("signal 9"));
+  bench.Advance(25);
+  EXPECT_EQ(client.n_waiting, 3);
+  bench.Up();
+  bench.RunToEnd();
+  EXPECT_EQ(client.ids, Expected(request));
+  EXPECT_THAT(bench.log.back(), HasSubstr("1 requests went on after a pause of 25 s"));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, GoesOnOnlyWithAnEqualFingerprint) {
+  CoreBench bench;
+  const uint64_t link = bench.Up(Info("tiny", "f1"));
+  const auto request = Request("once", 12);
+  const uint64_t begun = bench.Generate(request);
+  bench.Step(link);
+  const uint64_t fresh = bench.Generate(request);  // not an id yet: any replica will do
+  bench.Down(link);
+  bench.Up(Info("tiny", "f2"));
+  ASSERT_TRUE(bench.clients[begun].error.has_value());
+  EXPECT_EQ(bench.clients[begun].error->code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(Message(*bench.clients[begun].error), HasSubstr("has fingerprint f2, not f1"));
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[fresh].ids, Expected(request));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, WaitsPastReplicasOfAnotherFingerprintThatWereThereBefore) {
+  CoreBench bench;
+  const uint64_t one = bench.Up(Info("tiny", "f1"));
+  const auto request = Request("once", 12);
+  const uint64_t key = bench.Generate(request);
+  bench.Step(one);
+  bench.Up(Info("tiny", "f2"));
+  bench.Down(one);
+  EXPECT_FALSE(bench.clients[key].ended());
+  const uint64_t again = bench.Up(Info("tiny", "f1"));
+  EXPECT_EQ(bench.submits.back().first, again);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+}
+
+TEST(ControllerTest, ASilentReplicaIsLost) {
+  CoreBench bench(
+      {.heartbeat_interval = std::chrono::seconds(1), .replica_timeout = std::chrono::seconds(5)});
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 3));
+  bench.Advance(4);
+  EXPECT_EQ(bench.n_heartbeats, 4);
+  bench.core.Heartbeat(bench.now, link);
+  bench.Advance(4);
+  EXPECT_FALSE(bench.closed.contains(link));
+  bench.Advance(3);
+  ASSERT_TRUE(bench.closed.contains(link));
+  EXPECT_THAT(bench.closed[link].reason, HasSubstr("nothing heard for 5 s"));
+  EXPECT_FALSE(bench.closed[link].rejected);
+  EXPECT_EQ(bench.clients[key].n_waiting, 1);
+}
+
+TEST(ControllerTest, AControllerThatWasStoppedItselfLosesNobody) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  bench.now += std::chrono::minutes(10);
+  bench.Advance(0);  // the tick comes ten minutes late
+  EXPECT_FALSE(bench.closed.contains(link));
+  bench.Advance(60);
+  EXPECT_TRUE(bench.closed.contains(link));
+}
+
+TEST(ControllerTest, ANewLinkOfAProcessReplacesItsOldOne) {
+  CoreBench bench;
+  const uint64_t old_link = bench.Up(Info(), /*instance=*/77);
+  const auto request = Request("once", 12);
+  const uint64_t key = bench.Generate(request);
+  bench.Step(old_link);
+  const uint64_t new_link = bench.Up(Info(), /*instance=*/77);
+  EXPECT_TRUE(bench.closed.contains(old_link));
+  EXPECT_EQ(bench.submits.back().first, new_link);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+}
+
+TEST(ControllerTest, RefusesAReplicaThatMeansSomethingElseByTheName) {
+  CoreBench bench;
+  bench.Up();
+  auto info = Info();
+  info.eos_ids = {3};
+  const uint64_t link = bench.Up(info);
+  ASSERT_TRUE(bench.closed.contains(link));
+  EXPECT_TRUE(bench.closed[link].rejected);
+  EXPECT_THAT(bench.closed[link].reason, HasSubstr("different end-of-text ids"));
+}
+
+TEST(ControllerTest, CancelFreesTheReplica) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 50));
+  bench.Step(link);
+  bench.Cancel(key);
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(bench.cancels, ElementsAre(Pair(link, 1u)));
+  bench.Cancel(key);  // again: nothing
+  bench.RunToEnd();
+  EXPECT_EQ(bench.core.counters().cancelled, 1);
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ACancelledSequenceHoldsItsPlaceUntilItHasEnded) {
+  CoreBench bench;
+  auto info = Info();
+  info.max_rows = 1;
+  const uint64_t link = bench.Up(info);
+  const uint64_t first = bench.Generate(Request("a", 50));
+  bench.Generate(Request("a", 50));
+  bench.Generate(Request("a", 50));
+  bench.Cancel(first);
+  EXPECT_EQ(bench.submits.size(), 2u);  // its blocks are not free yet
+  bench.Step(link);
+  EXPECT_EQ(bench.submits.size(), 3u);
+}
+
+TEST(ControllerTest, CancelInTheQueue) {
+  CoreBench bench;
+  bench.Down(bench.Up());
+  const uint64_t key = bench.Generate(Request("a", 50));
+  EXPECT_EQ(bench.clients[key].n_waiting, 1);
+  bench.Cancel(key);
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kCancelled);
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, DeadlineBeforeTheFirstIdIsAnErrorAndAfterItAFinish) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 50);
+  request.timeout_s = 3;
+  request.stop = {"xyz"};
+  const uint64_t late = bench.Generate(request), begun = bench.Generate(request);
+  bench.Report(link, {.deltas = {DeltaOf(2, 0, "abx")}});
+  bench.Advance(2.9);
+  EXPECT_FALSE(bench.clients[late].ended() || bench.clients[begun].ended());
+  bench.Advance(0.2);
+  EXPECT_EQ(bench.clients[late].error->code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(bench.clients[begun].finished->reason, FinishReason::kDeadline);
+  EXPECT_EQ(bench.clients[begun].text, "abx");
+  EXPECT_THAT(bench.cancels, ElementsAre(Pair(link, 1u), Pair(link, 2u)));
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, GoesToTheReplicaWithTheFewestTokensLeft) {
+  CoreBench bench;
+  const uint64_t a = bench.Up(), b = bench.Up();
+  bench.Generate(Request("abcdefghij", 20));  // 30 left on a
+  EXPECT_EQ(bench.submits.back().first, a);
+  bench.Generate(Request("abcde", 10));  // 15 left on b
+  EXPECT_EQ(bench.submits.back().first, b);
+  bench.Generate(Request("abcde", 8));  // 28 left on b
+  EXPECT_EQ(bench.submits.back().first, b);
+  bench.Step(a);  // prefilled, and one id: 19 left on a
+  EXPECT_EQ(bench.core.replicas().at(a).tokens_left, 19);
+  bench.Generate(Request("a", 3));
+  EXPECT_EQ(bench.submits.back().first, a);
+}
+
+TEST(ControllerTest, QueuesWhatReplicasHaveNoRoomForByPriorityThenAge) {
+  CoreBench bench({.replica_timeout = std::chrono::minutes(1)});
+  auto info = Info();
+  info.max_rows = 1;  // one runs, one is at hand
+  bench.Up(info);
+  bench.Generate(Request("a", 5));
+  bench.Generate(Request("a", 5));
+  auto request = Request("b", 5);
+  const uint64_t third = bench.Generate(request);
+  bench.Generate(Request("c", 5));
+  request = Request("u", 5);
+  request.priority = 1;
+  bench.Generate(request);
+  EXPECT_EQ(bench.core.n_waiting(), 3u);
+  EXPECT_EQ(bench.submits.size(), 2u);
+  bench.Advance(11);
+  EXPECT_EQ(bench.clients[third].last_waiting, "every replica of tiny is full");
+  bench.RunToEnd();
+  std::vector<std::vector<int32_t>> order;
+  for (const auto& sequence : bench.handed_over) order.push_back(sequence.prompt_ids);
+  EXPECT_THAT(order, ElementsAre(Ids("a"), Ids("a"), Ids("u"), Ids("b"), Ids("c")));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, AtMostMaxRequestsAtOnce) {
+  CoreBench bench({.max_requests = 2});
+  bench.Up();
+  bench.Generate(Request("a", 5));
+  bench.Generate(Request("a", 5));
+  const uint64_t key = bench.Generate(Request("a", 5));
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kResourceExhausted);
+  bench.RunToEnd();
+  EXPECT_FALSE(bench.clients[bench.Generate(Request("a", 5))].error.has_value());
+}
+
+TEST(ControllerTest, ARequestIdRunsOnce) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("a", 5);
+  request.request_id = "mine";
+  EXPECT_EQ(bench.clients[bench.Generate(request)].accepted->id, "mine");
+  EXPECT_EQ(bench.clients[bench.Generate(request)].error->code(), absl::StatusCode::kAlreadyExists);
+  bench.RunToEnd();
+  EXPECT_TRUE(bench.clients[bench.Generate(request)].accepted.has_value());
+}
+
+TEST(ControllerTest, AReplicasErrorIsTheRequestsError) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 5));
+  bench.Report(link, {.deltas = {{.id = 1, .finish = FinishReason::kError, .error = "no blocks"}}});
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(Message(*bench.clients[key].error), HasSubstr("no blocks"));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, TimesAreByItsClock) {
+  CoreBench bench;
+  bench.Down(bench.Up());
+  const uint64_t key = bench.Generate(Request("a", 3));
+  bench.Advance(1);
+  const uint64_t link = bench.Up();
+  bench.Advance(0.5);
+  bench.Report(link, {.deltas = {{.id = 1, .ids = {1}, .cached_tokens = 1}}});
+  bench.Advance(0.25);
+  bench.Report(link, {.deltas = {{.id = 1, .offset = 1, .ids = {1}}}});
+  bench.Advance(0.25);
+  bench.Report(link,
+               {.deltas = {{.id = 1, .offset = 2, .ids = {1}, .finish = FinishReason::kLength}}});
+  const Finished& finished = *bench.clients[key].finished;
+  EXPECT_DOUBLE_EQ(finished.timings.queue_s, 1);
+  EXPECT_DOUBLE_EQ(finished.timings.ttft_s, 1.5);
+  EXPECT_DOUBLE_EQ(finished.timings.tbt_s_mean, 0.25);
+  EXPECT_DOUBLE_EQ(finished.timings.total_s, 2);
+  EXPECT_EQ(finished.usage.cached_tokens, 1);
+}
+
+TEST(ControllerTest, ServesSeveralModels) {
+  CoreBench bench;
+  const uint64_t a = bench.Up(Info("a", "fa")), b = bench.Up(Info("b", "fb"));
+  auto request = Request("x", 4);
+  EXPECT_EQ(bench.clients[bench.Generate(request)].error->code(),
+            absl::StatusCode::kInvalidArgument);  // which one?
+  request.model = "c";
+  EXPECT_EQ(bench.clients[bench.Generate(request)].error->code(), absl::StatusCode::kNotFound);
+  request.model = "b";
+  bench.Generate(request);
+  request.model = "a";
+  bench.Generate(request);
+  EXPECT_THAT(bench.submits, ElementsAre(Pair(b, 1u), Pair(a, 2u)));
+}
+
+TEST(ControllerTest, UnavailableBeforeAnyReplica) {
+  CoreBench bench;
+  EXPECT_EQ(bench.clients[bench.Generate(Request("x", 4))].error->code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST(ControllerTest, ShutdownEndsEverything) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const uint64_t key = bench.Generate(Request("a", 5));
+  bench.Shutdown(/*stop_replicas=*/true);
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(bench.sent_home.contains(link));
+  EXPECT_EQ(bench.clients[bench.Generate(Request("a", 5))].error->code(),
+            absl::StatusCode::kUnavailable);
+}
+
+}  // namespace
+}  // namespace trireme

@@ -1,0 +1,154 @@
+// A controller core on the bench: its clock is a number, its replicas are scripted, its clients
+// write down what they are told.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "server/controller.h"
+#include "tests/server/client_log.h"
+#include "tests/server/scripted_replica.h"
+
+namespace trireme::test {
+
+class CoreBench {
+ public:
+  explicit CoreBench(ControllerOptions options = {})
+      : core(options, [this] { return ++random_; }) {}
+
+  // ---- Events.
+
+  uint64_t Generate(GenerateRequest request) {
+    const uint64_t key = ++last_key_;
+    auto model = registry.Resolve(request.model);
+    if (!model.ok()) {
+      core.Refuse(key, model.status(), actions_);
+    } else {
+      core.Generate(now, key, now, *model, std::move(request), actions_);
+    }
+    Perform();
+    return key;
+  }
+
+  void Cancel(uint64_t key) {
+    core.Cancel(now, key, actions_);
+    Perform();
+  }
+
+  uint64_t Up(ReplicaInfo info = Info(), uint64_t instance = 0) {
+    const uint64_t link = ++last_link_;
+    auto model = registry.Prepare(info);
+    EXPECT_TRUE(model.ok()) << model.status();
+    replicas[link];
+    core.ReplicaUp(now, link, instance != 0 ? instance : 1000 + link, info, *model, actions_);
+    Perform();
+    return link;
+  }
+
+  void Down(uint64_t link, const std::string& reason = "killed") {
+    replicas.erase(link);
+    core.ReplicaDown(now, link, reason, actions_);
+    Perform();
+  }
+
+  void Report(uint64_t link, StepReport report) {
+    core.Report(now, link, std::move(report), actions_);
+    Perform();
+  }
+
+  // One step of a replica, reported at once.
+  void Step(uint64_t link) { Report(link, replicas.at(link).Step()); }
+
+  void Advance(double seconds) {
+    const Time until = now + FromSeconds(seconds);
+    while (core.NextTick() <= until) {
+      now = std::max(now, core.NextTick());
+      core.Tick(now, actions_);
+      Perform();
+    }
+    now = until;
+  }
+
+  void Shutdown(bool stop_replicas) {
+    core.Shutdown(now, stop_replicas, actions_);
+    Perform();
+  }
+
+  // Steps every replica until every client has ended.
+  void RunToEnd() {
+    for (int i = 0; i < 10000; ++i) {
+      if (std::ranges::all_of(clients, [](const auto& c) { return c.second.ended(); }) &&
+          std::ranges::all_of(replicas, [](const auto& r) { return r.second.n_running() == 0; })) {
+        return;
+      }
+      std::vector<uint64_t> links;
+      for (const auto& [link, replica] : replicas) links.push_back(link);
+      for (uint64_t link : links) {
+        if (replicas.contains(link)) Step(link);
+      }
+    }
+    FAIL() << "the requests do not end";
+  }
+
+  void ExpectEmpty() {
+    EXPECT_EQ(core.n_requests(), 0u);
+    EXPECT_EQ(core.n_waiting(), 0u);
+    for (const auto& [link, replica] : core.replicas()) {
+      EXPECT_EQ(replica.tokens_left, 0);
+      EXPECT_TRUE(replica.running.empty());
+      EXPECT_TRUE(replica.cancelling.empty());
+    }
+    EXPECT_EQ(core.NextTick() == Time::max(), core.replicas().empty());
+  }
+
+  Time now = Time{} + std::chrono::hours(1);
+  ModelRegistry registry;
+  Controller core;
+  std::map<uint64_t, ScriptedReplica> replicas;                 // by link
+  std::map<uint64_t, ClientLog> clients;                        // by key
+  std::vector<SequenceRequest> handed_over;                     // everything that was submitted
+  std::vector<std::pair<uint64_t, uint64_t>> submits, cancels;  // (link, sequence id)
+  std::map<uint64_t, CloseLink> closed;                         // by link
+  std::set<uint64_t> sent_home;                                 // links
+  std::vector<std::string> log;
+  int n_heartbeats = 0;
+
+ private:
+  void Perform() {
+    Actions actions;
+    actions.swap(actions_);
+    for (Action& action : actions) {
+      std::visit([this](auto& a) { Do(a); }, action);
+    }
+  }
+  void Do(SendRegistered& a) { registry.Publish(a.model); }
+  void Do(SendSubmit& a) {
+    ASSERT_TRUE(replicas.contains(a.link)) << "sent to a link that is gone";
+    ASSERT_TRUE(sequence_ids_.insert(a.sequence.id).second) << "a sequence id is used again";
+    submits.emplace_back(a.link, a.sequence.id);
+    handed_over.push_back(a.sequence);
+    replicas.at(a.link).Submit(std::move(a.sequence));
+  }
+  void Do(SendCancel& a) {
+    ASSERT_TRUE(replicas.contains(a.link)) << "sent to a link that is gone";
+    cancels.emplace_back(a.link, a.sequence_id);
+    replicas.at(a.link).Cancel(a.sequence_id);
+  }
+  void Do(SendHeartbeat&) { ++n_heartbeats; }
+  void Do(SendShutdown& a) { sent_home.insert(a.link); }
+  void Do(CloseLink& a) {
+    closed[a.link] = a;
+    replicas.erase(a.link);
+  }
+  void Do(TellClient& a) { clients[a.key].Tell(std::move(a.event)); }
+  void Do(WriteLog& a) { log.push_back(a.line); }
+
+  Actions actions_;
+  std::set<uint64_t> sequence_ids_;
+  uint64_t last_key_ = 0, last_link_ = 0, random_ = 100;
+};
+
+}  // namespace trireme::test

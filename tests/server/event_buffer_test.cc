@@ -1,0 +1,61 @@
+#include "server/event_buffer.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace trireme {
+namespace {
+
+using testing::ElementsAre;
+
+Delta Ids(int32_t offset, std::vector<int32_t> ids, const std::string& text) {
+  return {.offset = offset, .ids = std::move(ids), .text = text};
+}
+
+TEST(EventBufferTest, MergesDeltasThatWait) {
+  EventBuffer buffer;
+  buffer.Push(Accepted{.id = "x"});
+  buffer.Push(Ids(0, {1, 2}, "ab"));
+  buffer.Push(Ids(2, {3}, "c"));
+  buffer.Push(Ids(3, {}, "d"));
+  buffer.Push(Finished{});
+  EXPECT_EQ(std::get<Accepted>(*buffer.Pop()).id, "x");
+  const Delta delta = std::get<Delta>(*buffer.Pop());
+  EXPECT_EQ(delta.offset, 0);
+  EXPECT_THAT(delta.ids, ElementsAre(1, 2, 3));
+  EXPECT_EQ(delta.text, "abcd");
+  EXPECT_TRUE(IsLast(*buffer.Pop()));
+  EXPECT_FALSE(buffer.Pop().has_value());
+}
+
+TEST(EventBufferTest, ADeltaWithoutIdsTakesTheOffsetOfTheNext) {
+  EventBuffer buffer;
+  buffer.Push(Ids(2, {}, "a"));
+  buffer.Push(Ids(2, {7}, "b"));
+  const Delta delta = std::get<Delta>(*buffer.Pop());
+  EXPECT_EQ(delta.offset, 2);
+  EXPECT_THAT(delta.ids, ElementsAre(7));
+}
+
+TEST(EventBufferTest, StaleWaitingsAreDropped) {
+  EventBuffer buffer;
+  buffer.Push(Ids(0, {1}, "a"));
+  buffer.Push(Waiting{"one"});
+  buffer.Push(Waiting{"two"});
+  buffer.Push(Ids(1, {2}, "b"));
+  buffer.Push(Waiting{"three"});
+  EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(1, 2));
+  EXPECT_EQ(std::get<Waiting>(*buffer.Pop()).reason, "three");
+  EXPECT_FALSE(buffer.Pop().has_value());
+}
+
+TEST(EventBufferTest, ChoicesAreNotMixed) {
+  EventBuffer buffer;
+  buffer.Push(Delta{.choice = 0, .ids = {1}});
+  buffer.Push(Delta{.choice = 1, .ids = {2}});
+  EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(1));
+  EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(2));
+}
+
+}  // namespace
+}  // namespace trireme
