@@ -1,0 +1,228 @@
+#include "server/controller_service.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "grpcpp/ext/proto_server_reflection_plugin.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/security/server_credentials.h"
+#include "grpcpp/server.h"
+#include "grpcpp/server_builder.h"
+#include "server/controller_loop.h"
+#include "server/convert.h"
+#include "server/generate_stream.h"
+#include "server/grpc_util.h"
+#include "server/replica_stream.h"
+#include "trireme/replica/v1/replica.grpc.pb.h"
+#include "trireme/v1/control.grpc.pb.h"
+#include "trireme/v1/inference.grpc.pb.h"
+
+namespace trireme {
+namespace {
+
+using grpc::CallbackServerContext;
+using grpc::ServerUnaryReactor;
+
+class InferenceService : public v1::Inference::CallbackService {
+ public:
+  explicit InferenceService(ControllerLoop& loop) : loop_(loop) {}
+
+  grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
+      CallbackServerContext*, const v1::GenerateRequest* request) override {
+    return GenerateStream::Start(loop_, *request);
+  }
+
+  ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
+                               v1::TokenizeResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    const bool special = request->has_add_special_tokens() ? request->add_special_tokens() : true;
+    loop_.Tokenize(request->model(), request->text(), special, [reactor, response](auto ids) {
+      if (ids.ok()) response->mutable_ids()->Assign(ids->begin(), ids->end());
+      reactor->Finish(ToGrpc(ids.status()));
+    });
+    return reactor;
+  }
+
+  ServerUnaryReactor* Detokenize(CallbackServerContext* context,
+                                 const v1::DetokenizeRequest* request,
+                                 v1::DetokenizeResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    const bool skip = request->has_skip_special_tokens() ? request->skip_special_tokens() : true;
+    loop_.Detokenize(request->model(), {request->ids().begin(), request->ids().end()}, skip,
+                     [reactor, response](auto text) {
+                       if (text.ok()) response->set_text(*std::move(text));
+                       reactor->Finish(ToGrpc(text.status()));
+                     });
+    return reactor;
+  }
+
+ private:
+  ControllerLoop& loop_;
+};
+
+class ControlService : public v1::Control::CallbackService {
+ public:
+  ControlService(ControllerLoop& loop, std::string version)
+      : loop_(loop), version_(std::move(version)) {}
+
+  ServerUnaryReactor* GetModelInfo(CallbackServerContext* context,
+                                   const v1::GetModelInfoRequest* request,
+                                   v1::GetModelInfoResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    auto status = CheckNoUnknownFields(*request);
+    auto model = loop_.models().Resolve(request->model());
+    if (status.ok()) status = model.status();
+    if (!status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    loop_.Look([this, model = *model, response, reactor](const Controller& controller) {
+      Describe(*model, controller, response);
+      reactor->Finish(grpc::Status::OK);
+    });
+    return reactor;
+  }
+
+  ServerUnaryReactor* GetStats(CallbackServerContext* context, const v1::GetStatsRequest* request,
+                               v1::GetStatsResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    loop_.Look([response, reactor](const Controller& controller) {
+      *response = StatsToProto(controller);
+      reactor->Finish(grpc::Status::OK);
+    });
+    return reactor;
+  }
+
+ private:
+  void Describe(const ServedModel& model, const Controller& controller,
+                v1::GetModelInfoResponse* response) const {
+    response->set_model(model.name);
+    response->set_vocab_size(model.vocab_size);
+    response->set_context_length(controller.ContextLength(model));
+    response->mutable_eos_ids()->Assign(model.eos_ids.begin(), model.eos_ids.end());
+    response->set_has_tokenizer(model.tokenizer != nullptr);
+    response->set_dtype(model.dtype);
+    response->set_activations(model.activations);
+    response->set_replicas_ready(static_cast<int32_t>(std::ranges::count_if(
+        controller.replicas(), [&](const auto& r) { return r.second.info.model == model.name; })));
+    response->set_server_version(version_);
+  }
+
+  ControllerLoop& loop_;
+  const std::string version_;
+};
+
+class ReplicaLinks : public replica::v1::ReplicaService::CallbackService {
+ public:
+  explicit ReplicaLinks(ControllerLoop& loop) : loop_(loop) {}
+
+  grpc::ServerBidiReactor<replica::v1::FromReplica, replica::v1::ToReplica>* Connect(
+      CallbackServerContext* context) override {
+    return ReplicaStream::Start(loop_, context);
+  }
+
+ private:
+  ControllerLoop& loop_;
+};
+
+}  // namespace
+
+struct ControllerService::Impl {
+  explicit Impl(const Options& options)
+      : loop({.core = options.core,
+              .tokenizer_threads = options.tokenizer_threads,
+              .on_replicas =
+                  [this, tell = options.on_replicas](size_t n) {
+                    SetReady(n > 0);
+                    if (tell) tell(n);
+                  }}),
+        inference(loop),
+        control(loop, options.version),
+        replicas(loop) {}
+
+  void SetReady(bool now_ready) {
+    absl::MutexLock lock(&mutex);
+    ready = now_ready;
+    ShowHealth();
+  }
+
+  void ShowHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    if (health == nullptr) return;
+    health->SetServingStatus("", ready);
+    health->SetServingStatus(v1::Inference::service_full_name(), ready);
+  }
+
+  absl::Mutex mutex;
+  bool ready ABSL_GUARDED_BY(mutex) = false;
+  grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
+
+  ControllerLoop loop;
+  InferenceService inference;
+  ControlService control;
+  ReplicaLinks replicas;
+  std::unique_ptr<grpc::Server> server;
+  std::string address;
+};
+
+ControllerService::ControllerService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ControllerService::~ControllerService() { Stop(/*stop_replicas=*/false); }
+
+const std::string& ControllerService::address() const { return impl_->address; }
+
+absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
+  RouteGrpcLog();
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+
+  auto impl = std::make_unique<Impl>(options);
+  int port = 0;
+  grpc::ServerBuilder builder;
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
+  builder.RegisterService(&impl->inference);
+  builder.RegisterService(&impl->control);
+  builder.RegisterService(&impl->replicas);
+  impl->server = builder.BuildAndStart();
+  if (impl->server == nullptr || port == 0) {
+    const std::string why = WhyNotListen(options.address);
+    return Unavailable("cannot listen on ", options.address, ": ",
+                       why.empty() ? "gRPC does not say why" : why);
+  }
+  {
+    absl::MutexLock lock(&impl->mutex);
+    impl->health = impl->server->GetHealthCheckService();
+    impl->ShowHealth();
+  }
+  impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
+  return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
+}
+
+void ControllerService::Stop(bool stop_replicas) {
+  if (impl_->server == nullptr) return;
+  impl_->loop.Shutdown(stop_replicas);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  impl_->loop.Stop();
+  {
+    absl::MutexLock lock(&impl_->mutex);
+    impl_->health = nullptr;
+  }
+  impl_->server.reset();
+}
+
+}  // namespace trireme

@@ -1,0 +1,41 @@
+// The controller as a gRPC server: Inference and Control for clients, ReplicaService for replicas,
+// health (SERVING while a replica is linked, which has then run a forward pass) and reflection.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "server/controller.h"
+
+namespace trireme {
+
+class ControllerService {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
+    std::string version;                  // of the program
+    ControllerOptions core;
+    int tokenizer_threads = 2;
+    // The number of linked replicas has changed; on a thread of the controller's, must not block.
+    std::function<void(size_t n_replicas)> on_replicas;
+  };
+
+  // UNAVAILABLE naming the address and the system's reason if it cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<ControllerService>> Start(Options options);
+  ~ControllerService();  // Stop(false)
+
+  // "HOST:PORT" with the port that was taken.
+  const std::string& address() const;
+
+  // Ends every request with UNAVAILABLE and sends the replicas home, or leaves them to redial.
+  void Stop(bool stop_replicas);
+
+ private:
+  struct Impl;
+  explicit ControllerService(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trireme

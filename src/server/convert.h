@@ -1,0 +1,37 @@
+// Structs to and from the messages of proto/.
+#pragma once
+
+#include "google/protobuf/message.h"
+#include "server/api.h"
+#include "server/controller.h"
+#include "trireme/replica/v1/replica.pb.h"
+#include "trireme/v1/control.pb.h"
+#include "trireme/v1/inference.pb.h"
+
+namespace trireme {
+
+// INVALID_ARGUMENT naming the first field, at any depth, that this program's protos do not have.
+absl::Status CheckNoUnknownFields(const google::protobuf::Message& message);
+
+// FromProto refuses unknown fields and a request without input; ranges are the controller's matter.
+absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto);
+v1::GenerateRequest ToProto(const GenerateRequest& request);
+
+// A status event has no message: it is the call's status. An empty or unknown message is an
+// INTERNAL status.
+v1::GenerateEvent ToProto(Event&& event);
+Event FromProto(v1::GenerateEvent&& proto);
+
+v1::GetStatsResponse StatsToProto(const Controller& controller);
+
+// Controller <-> replica. Raised with any change of proto/trireme/replica/v1.
+inline constexpr int32_t kReplicaProtocolRevision = 1;
+
+replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info);
+ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto);
+replica::v1::Submit ToProto(const SequenceRequest& sequence);
+SequenceRequest FromProto(const replica::v1::Submit& proto);
+replica::v1::Report ToProto(const StepReport& report);
+StepReport FromProto(const replica::v1::Report& proto);
+
+}  // namespace trireme

@@ -1,0 +1,197 @@
+// Between controller and replica.
+#include <utility>
+
+#include "server/convert.h"
+
+namespace trireme {
+namespace {
+
+using google::protobuf::RepeatedField;
+
+std::vector<int32_t> ToVector(const RepeatedField<int32_t>& field) {
+  return {field.begin(), field.end()};
+}
+
+void Assign(const std::vector<int32_t>& ids, RepeatedField<int32_t>* field) {
+  field->Assign(ids.begin(), ids.end());
+}
+
+replica::v1::Finish FinishToProto(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return replica::v1::FINISH_STOP;
+    case FinishReason::kLength:
+      return replica::v1::FINISH_LENGTH;
+    case FinishReason::kCancelled:
+      return replica::v1::FINISH_CANCELLED;
+    case FinishReason::kDeadline:
+      return replica::v1::FINISH_DEADLINE;
+    case FinishReason::kError:
+      return replica::v1::FINISH_ERROR;
+  }
+  return replica::v1::FINISH_UNSPECIFIED;
+}
+
+FinishReason FinishFromProto(replica::v1::Finish finish) {
+  switch (finish) {
+    case replica::v1::FINISH_STOP:
+      return FinishReason::kStop;
+    case replica::v1::FINISH_LENGTH:
+      return FinishReason::kLength;
+    case replica::v1::FINISH_CANCELLED:
+      return FinishReason::kCancelled;
+    case replica::v1::FINISH_DEADLINE:
+      return FinishReason::kDeadline;
+    default:
+      return FinishReason::kError;
+  }
+}
+
+}  // namespace
+
+replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info) {
+  replica::v1::ReplicaInfo proto;
+  proto.set_model(info.model);
+  proto.set_fingerprint(info.fingerprint);
+  proto.set_tokenizer_json(info.tokenizer_json);
+  proto.set_tokenizer_config_json(info.tokenizer_config_json);
+  Assign(info.eos_ids, proto.mutable_eos_ids());
+  proto.set_vocab_size(info.vocab_size);
+  proto.set_context_length(info.context_length);
+  proto.set_max_rows(info.max_rows);
+  proto.set_kv_tokens(info.kv_tokens);
+  proto.set_kv_block_size(info.kv_block_size);
+  proto.set_tp(info.tp);
+  proto.set_pp(info.pp);
+  proto.set_sequence_parallel(info.sequence_parallel);
+  proto.set_dtype(info.dtype);
+  proto.set_activations(info.activations);
+  proto.set_device(info.device);
+  proto.set_version(info.version);
+  proto.mutable_hosts()->Assign(info.hosts.begin(), info.hosts.end());
+  proto.mutable_rank_pids()->Assign(info.rank_pids.begin(), info.rank_pids.end());
+  return proto;
+}
+
+ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto) {
+  ReplicaInfo info;
+  info.model = std::move(*proto.mutable_model());
+  info.fingerprint = std::move(*proto.mutable_fingerprint());
+  info.tokenizer_json = std::move(*proto.mutable_tokenizer_json());
+  info.tokenizer_config_json = std::move(*proto.mutable_tokenizer_config_json());
+  info.eos_ids = ToVector(proto.eos_ids());
+  info.vocab_size = proto.vocab_size();
+  info.context_length = proto.context_length();
+  info.max_rows = proto.max_rows();
+  info.kv_tokens = proto.kv_tokens();
+  info.kv_block_size = proto.kv_block_size();
+  info.tp = proto.tp();
+  info.pp = proto.pp();
+  info.sequence_parallel = proto.sequence_parallel();
+  info.dtype = std::move(*proto.mutable_dtype());
+  info.activations = std::move(*proto.mutable_activations());
+  info.device = std::move(*proto.mutable_device());
+  info.version = std::move(*proto.mutable_version());
+  info.hosts = {proto.hosts().begin(), proto.hosts().end()};
+  info.rank_pids = {proto.rank_pids().begin(), proto.rank_pids().end()};
+  return info;
+}
+
+replica::v1::Submit ToProto(const SequenceRequest& sequence) {
+  replica::v1::Submit proto;
+  proto.set_id(sequence.id);
+  Assign(sequence.prompt_ids, proto.mutable_prompt_ids());
+  Assign(sequence.emitted_ids, proto.mutable_emitted_ids());
+  proto.set_temperature(sequence.sampling.temperature);
+  proto.set_top_k(sequence.sampling.top_k);
+  proto.set_top_p(sequence.sampling.top_p);
+  proto.set_min_p(sequence.sampling.min_p);
+  proto.set_seed(sequence.sampling.seed);
+  proto.set_choice(sequence.choice);
+  proto.set_max_tokens(sequence.max_tokens);
+  proto.set_min_tokens(sequence.min_tokens);
+  Assign(sequence.stop_ids, proto.mutable_stop_ids());
+  proto.set_dropout(sequence.dropout);
+  proto.set_dropout_seed(sequence.dropout_seed);
+  proto.set_cache_salt(sequence.cache_salt);
+  proto.set_priority(sequence.priority);
+  return proto;
+}
+
+SequenceRequest FromProto(const replica::v1::Submit& proto) {
+  SequenceRequest sequence;
+  sequence.id = proto.id();
+  sequence.prompt_ids = ToVector(proto.prompt_ids());
+  sequence.emitted_ids = ToVector(proto.emitted_ids());
+  sequence.sampling = {.temperature = proto.temperature(),
+                       .top_k = proto.top_k(),
+                       .top_p = proto.top_p(),
+                       .min_p = proto.min_p(),
+                       .seed = proto.seed()};
+  sequence.choice = proto.choice();
+  sequence.max_tokens = proto.max_tokens();
+  sequence.min_tokens = proto.min_tokens();
+  sequence.stop_ids = ToVector(proto.stop_ids());
+  sequence.dropout = proto.dropout();
+  sequence.dropout_seed = proto.dropout_seed();
+  sequence.cache_salt = proto.cache_salt();
+  sequence.priority = proto.priority();
+  return sequence;
+}
+
+replica::v1::Report ToProto(const StepReport& report) {
+  replica::v1::Report proto;
+  for (const SequenceDelta& delta : report.deltas) {
+    replica::v1::SequenceDelta* to = proto.add_deltas();
+    to->set_id(delta.id);
+    to->set_offset(delta.offset);
+    Assign(delta.ids, to->mutable_ids());
+    if (delta.finish) to->set_finish(FinishToProto(*delta.finish));
+    if (delta.matched_stop_id) to->set_matched_stop_id(*delta.matched_stop_id);
+    to->set_cached_tokens(delta.cached_tokens);
+    to->set_error(delta.error);
+  }
+  const ReplicaStats& stats = report.stats;
+  replica::v1::ReplicaStats* to = proto.mutable_stats();
+  to->set_steps(stats.steps);
+  to->set_running(stats.running);
+  to->set_waiting(stats.waiting);
+  to->set_kv_blocks_total(stats.kv_blocks_total);
+  to->set_kv_blocks_used(stats.kv_blocks_used);
+  to->set_kv_blocks_cached(stats.kv_blocks_cached);
+  to->set_prefix_queries(stats.prefix_queries);
+  to->set_prefix_hits(stats.prefix_hits);
+  to->set_preemptions(stats.preemptions);
+  to->set_prompt_tokens(stats.prompt_tokens);
+  to->set_generated_tokens(stats.generated_tokens);
+  return proto;
+}
+
+StepReport FromProto(const replica::v1::Report& proto) {
+  StepReport report;
+  for (const replica::v1::SequenceDelta& delta : proto.deltas()) {
+    SequenceDelta& to = report.deltas.emplace_back();
+    to.id = delta.id();
+    to.offset = delta.offset();
+    to.ids = ToVector(delta.ids());
+    if (delta.has_finish()) to.finish = FinishFromProto(delta.finish());
+    if (delta.has_matched_stop_id()) to.matched_stop_id = delta.matched_stop_id();
+    to.cached_tokens = delta.cached_tokens();
+    to.error = delta.error();
+  }
+  const replica::v1::ReplicaStats& stats = proto.stats();
+  report.stats = {.steps = stats.steps(),
+                  .running = stats.running(),
+                  .waiting = stats.waiting(),
+                  .kv_blocks_total = stats.kv_blocks_total(),
+                  .kv_blocks_used = stats.kv_blocks_used(),
+                  .kv_blocks_cached = stats.kv_blocks_cached(),
+                  .prefix_queries = stats.prefix_queries(),
+                  .prefix_hits = stats.prefix_hits(),
+                  .preemptions = stats.preemptions(),
+                  .prompt_tokens = stats.prompt_tokens(),
+                  .generated_tokens = stats.generated_tokens()};
+  return report;
+}
+
+}  // namespace trireme

@@ -1,0 +1,30 @@
+// The client's side of Inference.Generate: `trireme generate --server`.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "server/api.h"
+
+namespace trireme {
+
+// Any number of requests at once over one connection. Thread-safe.
+class GenerateClient {
+ public:
+  // Dials "host:port" with the first request. A request to where nobody answers ends UNAVAILABLE.
+  explicit GenerateClient(const std::string& address);
+  ~GenerateClient();  // cancels what runs and waits for its end
+
+  // Events come until one that IsLast, on gRPC's threads, one at a time; they are not read from the
+  // network while `on_event` runs. Returns the key to cancel by.
+  uint64_t Generate(const GenerateRequest& request, EventCallback on_event);
+  void Cancel(uint64_t key);
+
+ private:
+  class Call;
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,31 @@
+// What the gRPC shells share.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "grpcpp/support/channel_arguments.h"
+#include "grpcpp/support/status.h"
+
+namespace trireme {
+
+inline constexpr int kMaxMessageBytes = 64 << 20;  // a tokenizer.json can have 35 MB
+
+inline grpc::Status ToGrpc(const absl::Status& status) {
+  return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
+}
+
+inline absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+// Of a client: message size, and a redial within a second rather than gRPC's two minutes.
+grpc::ChannelArguments ClientArguments();
+
+// gRPC's own log lines go to ours, as debug lines.
+void RouteGrpcLog();
+
+// Why nothing can listen on "host:port", as the system says it; empty if something can.
+std::string WhyNotListen(const std::string& address);
+
+}  // namespace trireme

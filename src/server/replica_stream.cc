@@ -1,0 +1,160 @@
+#include "server/replica_stream.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "grpcpp/server_context.h"
+#include "server/convert.h"
+#include "server/grpc_util.h"
+
+namespace trireme {
+
+using replica::v1::FromReplica;
+using replica::v1::ToReplica;
+
+ReplicaStream* ReplicaStream::Start(ControllerLoop& loop, grpc::CallbackServerContext* context) {
+  std::shared_ptr<ReplicaStream> stream(new ReplicaStream(loop, context));
+  stream->self_ = stream;
+  stream->ReadNext();
+  return stream.get();
+}
+
+// ---- What the replica sends.
+
+void ReplicaStream::ReadNext() {
+  absl::MutexLock lock(&mutex_);
+  if (!finished_) StartRead(&incoming_);
+}
+
+void ReplicaStream::OnReadDone(bool ok) {
+  if (!ok) return Broken();
+  uint64_t link;
+  {
+    absl::MutexLock lock(&mutex_);
+    link = link_;
+  }
+  const auto message = incoming_.message_case();
+  if (link == 0 && message == FromReplica::kRegistration) {
+    return Register(std::move(*incoming_.mutable_registration()));
+  }
+  if (link != 0 && message == FromReplica::kHeartbeat) {
+    loop_.Heartbeat(link);
+    return ReadNext();
+  }
+  if (link != 0 && message == FromReplica::kReport) {
+    return loop_.Report(link, FromProto(incoming_.report()), [self = self_] { self->ReadNext(); });
+  }
+  if (link != 0) loop_.LinkDown(link, "it sent a message out of turn");
+  Close("protocol fault: a message out of turn", /*rejected=*/true);
+}
+
+void ReplicaStream::Register(replica::v1::Register&& registration) {
+  if (registration.revision() != kReplicaProtocolRevision) {
+    const std::string reason =
+        StrCat("the replica speaks protocol revision ", registration.revision(), " (version ",
+               registration.info().version(), "), this controller ", kReplicaProtocolRevision,
+               ": use programs of one version");
+    spdlog::warn("{}", reason);
+    return Close(reason, /*rejected=*/true);
+  }
+  const uint64_t instance = registration.instance();
+  const uint64_t link =
+      loop_.AddReplica(instance, FromProto(std::move(*registration.mutable_info())), self_);
+  {
+    absl::MutexLock lock(&mutex_);
+    link_ = link;
+  }
+  ReadNext();
+}
+
+void ReplicaStream::Broken() {
+  uint64_t link;
+  {
+    absl::MutexLock lock(&mutex_);
+    link = closing_ ? 0 : link_;
+    closing_ = true;
+    outgoing_.resize(writing_ ? 1 : 0);
+    Pump();
+  }
+  if (link != 0) loop_.LinkDown(link, "the connection broke");
+}
+
+void ReplicaStream::OnCancel() { Broken(); }
+
+void ReplicaStream::OnDone() { self_.reset(); }
+
+// ---- What it is sent.
+
+void ReplicaStream::Send(ToReplica message) {
+  absl::MutexLock lock(&mutex_);
+  if (closing_) return;
+  outgoing_.push_back(std::move(message));
+  Pump();
+}
+
+void ReplicaStream::Pump() {
+  if (writing_ || finished_) return;
+  if (!outgoing_.empty()) {
+    writing_ = true;
+    StartWrite(&outgoing_.front());
+  } else if (closing_) {
+    finished_ = true;
+    Finish(status_);
+  }
+}
+
+void ReplicaStream::OnWriteDone(bool ok) {
+  absl::MutexLock lock(&mutex_);
+  writing_ = false;
+  outgoing_.pop_front();
+  if (!ok) outgoing_.clear();  // the failed read says so too
+  Pump();
+}
+
+void ReplicaStream::Registered(uint64_t link, const ControllerOptions& options) {
+  ToReplica message;
+  message.mutable_registered()->set_link(link);
+  message.mutable_registered()->set_heartbeat_s(Seconds(options.heartbeat_interval));
+  message.mutable_registered()->set_timeout_s(Seconds(options.replica_timeout));
+  Send(std::move(message));
+}
+
+void ReplicaStream::Submit(SequenceRequest sequence) {
+  ToReplica message;
+  *message.mutable_submit() = ToProto(sequence);
+  Send(std::move(message));
+}
+
+void ReplicaStream::Cancel(uint64_t sequence_id) {
+  ToReplica message;
+  message.mutable_cancel()->set_id(sequence_id);
+  Send(std::move(message));
+}
+
+void ReplicaStream::Heartbeat() {
+  ToReplica message;
+  message.mutable_heartbeat();
+  Send(std::move(message));
+}
+
+void ReplicaStream::Shutdown() {
+  ToReplica message;
+  message.mutable_shutdown();
+  Send(std::move(message));
+}
+
+void ReplicaStream::Close(const std::string& reason, bool rejected) {
+  absl::MutexLock lock(&mutex_);
+  if (closing_) return;
+  closing_ = true;
+  status_ = {rejected ? grpc::StatusCode::FAILED_PRECONDITION : grpc::StatusCode::ABORTED, reason};
+  outgoing_.resize(writing_ ? 1 : 0);
+  if (rejected) {
+    outgoing_.emplace_back().mutable_reject()->set_reason(reason);
+  } else if (writing_) {
+    context_->TryCancel();  // the replica may never read what is under way
+  }
+  Pump();
+}
+
+}  // namespace trireme

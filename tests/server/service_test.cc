@@ -1,0 +1,377 @@
+// The controller's gRPC server with real sockets: clients on one side, scripted replicas behind
+// ReplicaClients on the other.
+#include "gmock/gmock.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/impl/codegen/client_unary_call.h"
+#include "grpcpp/security/credentials.h"
+#include "gtest/gtest.h"
+#include "server/controller_service.h"
+#include "server/convert.h"
+#include "server/generate_client.h"
+#include "server/replica_client.h"
+#include "tests/server/collector.h"
+#include "tests/server/fake_replica.h"
+#include "tests/server/health_client.h"
+#include "trireme/replica/v1/replica.grpc.pb.h"
+#include "trireme/v1/control.grpc.pb.h"
+#include "trireme/v1/inference.grpc.pb.h"
+
+namespace trireme {
+namespace {
+
+using test::Collector;
+using test::FakeReplica;
+using test::Ids;
+using test::Info;
+using testing::AllOf;
+using testing::HasSubstr;
+
+GenerateRequest Request(const std::string& text, int32_t max_tokens, uint64_t seed = 3) {
+  GenerateRequest request;
+  request.text = text;
+  request.max_tokens = max_tokens;
+  request.seed = seed;
+  request.ignore_eos = true;
+  return request;
+}
+
+std::vector<int32_t> Expected(const GenerateRequest& request) {
+  SequenceRequest sequence;
+  sequence.prompt_ids = Ids(*request.text);
+  sequence.sampling.seed = *request.seed;
+  sequence.max_tokens = *request.max_tokens;
+  return test::Undisturbed(sequence);
+}
+
+// A scripted replica and its link.
+struct LinkedReplica {
+  LinkedReplica(const std::string& controller, ReplicaInfo info = Info(),
+                int steps = FakeReplica::kAny)
+      : replica(std::move(info), steps), client(replica, {.controller = controller}) {
+    client.Start();
+  }
+  FakeReplica replica;
+  ReplicaClient client;
+};
+
+class ServiceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto started = ControllerService::Start({.version = "test"});
+    ASSERT_TRUE(started.ok()) << started.status();
+    service_ = *std::move(started);
+    channel_ = grpc::CreateChannel(service_->address(), grpc::InsecureChannelCredentials());
+    inference_ = v1::Inference::NewStub(channel_);
+    control_ = v1::Control::NewStub(channel_);
+    client_ = std::make_unique<GenerateClient>(service_->address());
+  }
+
+  const std::string& address() const { return service_->address(); }
+
+  void WaitServing() { test::HealthWatch(channel_, "").WaitFor(test::kServing); }
+
+  v1::GetStatsResponse Stats() {
+    grpc::ClientContext context;
+    v1::GetStatsResponse response;
+    EXPECT_TRUE(control_->GetStats(&context, {}, &response).ok());
+    return response;
+  }
+
+  // Ends the only stream that `request` opens, with its status.
+  grpc::Status StatusOf(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    auto stream = inference_->Generate(&context, request);
+    v1::GenerateEvent event;
+    while (stream->Read(&event)) {
+    }
+    return stream->Finish();
+  }
+
+  std::unique_ptr<ControllerService> service_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::Inference::Stub> inference_;
+  std::unique_ptr<v1::Control::Stub> control_;
+  std::unique_ptr<GenerateClient> client_;
+};
+
+TEST_F(ServiceTest, Generates) {
+  LinkedReplica replica(address());
+  WaitServing();
+  auto request = Request("once upon", 20);
+  request.request_id = "mine";
+  request.echo = true;
+  Collector client;
+  client_->Generate(request, client.callback());
+  const auto log = client.WaitEnd();
+  ASSERT_TRUE(log.finished.has_value()) << *log.error;
+  EXPECT_EQ(log.ids, Expected(request));
+  EXPECT_EQ(log.accepted->id, "mine");
+  EXPECT_EQ(log.accepted->seed, 3u);
+  EXPECT_EQ(log.accepted->prompt_text, "once upon");
+  EXPECT_EQ(log.finished->reason, FinishReason::kLength);
+  EXPECT_EQ(log.finished->usage.prompt_tokens, 9);
+  EXPECT_GT(log.finished->timings.total_s, 0);
+}
+
+TEST_F(ServiceTest, ManyStreamsOverTwoReplicas) {
+  LinkedReplica a(address()), b(address());
+  a.replica.LetSteps(0);  // until both have some
+  b.replica.LetSteps(0);
+  WaitServing();
+  constexpr int kStreams = 64;
+  std::vector<Collector> clients(kStreams);
+  for (int i = 0; i < kStreams; ++i) {
+    client_->Generate(Request("abc", 1 + i % 30, i), clients[i].callback());
+  }
+  a.replica.WaitSubmitted(8);
+  b.replica.WaitSubmitted(8);
+  a.replica.LetSteps(FakeReplica::kAny);
+  b.replica.LetSteps(FakeReplica::kAny);
+  for (int i = 0; i < kStreams; ++i) {
+    const auto log = clients[i].WaitEnd();
+    EXPECT_EQ(log.ids, Expected(Request("abc", 1 + i % 30, i)));
+  }
+  const auto stats = Stats();
+  EXPECT_EQ(stats.requests().finished(), kStreams);
+  EXPECT_EQ(stats.requests().running(), 0);
+}
+
+TEST_F(ServiceTest, AReplicaThatGoesLosesNothing) {
+  auto a = std::make_unique<LinkedReplica>(address(), Info(), /*steps=*/0);
+  WaitServing();
+  std::vector<Collector> clients(6);
+  for (int i = 0; i < 6; ++i) {
+    client_->Generate(Request("abc", 30, i), clients[i].callback());
+  }
+  a->replica.WaitSubmitted(6);
+  a->replica.LetSteps(5);
+  for (auto& client : clients) client.WaitIds(5);
+  a.reset();  // its link breaks in the middle of every stream
+  for (auto& client : clients) EXPECT_THAT(client.WaitWaiting().last_waiting, HasSubstr("lost"));
+  LinkedReplica b(address());
+  for (int i = 0; i < 6; ++i) {
+    const auto log = clients[i].WaitEnd();
+    EXPECT_EQ(log.ids, Expected(Request("abc", 30, i)));
+  }
+  EXPECT_EQ(Stats().requests().replayed(), 6);
+}
+
+TEST_F(ServiceTest, CancellingTheCallCancelsTheSequence) {
+  LinkedReplica replica(address(), Info(), /*steps=*/2);
+  WaitServing();
+  Collector client;
+  const uint64_t key = client_->Generate(Request("abc", 50), client.callback());
+  client.WaitIds(2);
+  client_->Cancel(key);
+  EXPECT_EQ(client.WaitEnd().error->code(), absl::StatusCode::kCancelled);
+  replica.replica.WaitCancelled(1);
+  replica.replica.WaitIdle();
+}
+
+TEST_F(ServiceTest, AClientThatGoesAwayCancelsItsSequences) {
+  LinkedReplica replica(address(), Info(), /*steps=*/2);
+  WaitServing();
+  Collector client;
+  client_->Generate(Request("abc", 50), client.callback());
+  client.WaitIds(2);
+  client_.reset();
+  replica.replica.WaitCancelled(1);
+}
+
+TEST_F(ServiceTest, RefusesWithTheRightCodes) {
+  v1::GenerateRequest request;
+  request.set_text("abc");
+  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::UNAVAILABLE);  // no replica yet
+  LinkedReplica replica(address());
+  WaitServing();
+  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::OK);
+
+  request.set_model("other");
+  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::NOT_FOUND);
+  request.clear_model();
+  request.set_temperature(-1);
+  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("temperature is -1"));
+  request.clear_temperature();
+  request.set_text("");
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("the prompt is empty"));
+  request.set_text(std::string(100, 'a'));
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("the context of 64"));
+  request.set_text(std::string((16 << 20) + 1, 'a'));
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("bytes; at most"));
+  request.mutable_ids()->add_ids(-5);
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("ids[0] is -5"));
+  request.clear_input();
+  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("input is missing"));
+
+  request.set_text("abc");
+  request.GetReflection()->MutableUnknownFields(&request)->AddLengthDelimited(4242, "?");
+  const auto status = StatusOf(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("field 4242 of trireme.v1.GenerateRequest"));
+}
+
+TEST_F(ServiceTest, TokenizesAndDetokenizes) {
+  LinkedReplica replica(address());
+  WaitServing();
+  grpc::ClientContext c1, c2, c3;
+  v1::TokenizeRequest text;
+  text.set_text("to be");
+  v1::TokenizeResponse ids;
+  ASSERT_TRUE(inference_->Tokenize(&c1, text, &ids).ok());
+  EXPECT_EQ(std::vector<int32_t>(ids.ids().begin(), ids.ids().end()), Ids("to be"));
+
+  v1::DetokenizeRequest request;
+  *request.mutable_ids() = ids.ids();
+  v1::DetokenizeResponse response;
+  ASSERT_TRUE(inference_->Detokenize(&c2, request, &response).ok());
+  EXPECT_EQ(response.text(), "to be");
+
+  request.add_ids(test::kVocab);
+  const auto status = inference_->Detokenize(&c3, request, &response);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("id 30"));
+}
+
+TEST_F(ServiceTest, DescribesModelsAndReplicas) {
+  LinkedReplica replica(address());
+  WaitServing();
+  grpc::ClientContext context;
+  v1::GetModelInfoResponse info;
+  ASSERT_TRUE(control_->GetModelInfo(&context, {}, &info).ok());
+  EXPECT_EQ(info.model(), "tiny");
+  EXPECT_EQ(info.vocab_size(), test::kVocab);
+  EXPECT_EQ(info.context_length(), 64);
+  EXPECT_EQ(info.replicas_ready(), 1);
+  EXPECT_TRUE(info.has_tokenizer());
+  EXPECT_EQ(info.server_version(), "test");
+
+  const auto stats = Stats();
+  ASSERT_EQ(stats.replicas_size(), 1);
+  EXPECT_EQ(stats.replicas(0).fingerprint(), "f1");
+  EXPECT_EQ(stats.replicas(0).rank_pids(0), 1);
+}
+
+TEST_F(ServiceTest, HealthFollowsTheReplicas) {
+  for (const char* name : {"", "trireme.v1.Inference"}) {
+    test::HealthWatch watch(channel_, name);
+    watch.WaitFor(test::kNotServing);
+    {
+      LinkedReplica replica(address());
+      watch.WaitFor(test::kServing);
+    }
+    watch.WaitFor(test::kNotServing);
+  }
+  EXPECT_EQ(test::HealthOf(channel_, "no such service").error_code(), grpc::StatusCode::NOT_FOUND);
+}
+
+TEST_F(ServiceTest, ReflectionListsTheServices) {
+  EXPECT_THAT(test::ListServices(channel_),
+              AllOf(HasSubstr("trireme.v1.Inference"), HasSubstr("trireme.v1.Control"),
+                    HasSubstr("trireme.replica.v1.ReplicaService")));
+}
+
+TEST_F(ServiceTest, APortInUseIsOneClearLine) {
+  auto second = ControllerService::Start({.address = address()});
+  EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(Message(second.status()),
+            StrCat("cannot listen on ", address(), ": Address already in use"));
+}
+
+// ---- Links.
+
+TEST_F(ServiceTest, RefusesAnotherProtocolRevisionByName) {
+  FakeReplica replica;
+  ReplicaClient client(replica, {.controller = address(), .revision = 99});
+  client.Start();
+  const auto status = client.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(Message(status), HasSubstr("protocol revision 99"));
+  replica.WaitStopped();
+}
+
+TEST_F(ServiceTest, RefusesAReplicaThatItCannotUse) {
+  auto info = Info();
+  info.tokenizer_json = "{}";
+  FakeReplica replica(info);
+  ReplicaClient client(replica, {.controller = address()});
+  client.Start();
+  EXPECT_THAT(Message(client.Wait()), HasSubstr("tokenizer.json of tiny"));
+}
+
+TEST_F(ServiceTest, SendsReplicasHome) {
+  LinkedReplica replica(address());
+  WaitServing();
+  service_->Stop(/*stop_replicas=*/true);
+  EXPECT_TRUE(replica.client.Wait().ok());
+  replica.replica.WaitStopped();
+}
+
+TEST_F(ServiceTest, AReplicaDialsALostControllerAgain) {
+  LinkedReplica replica(address(), Info(), /*steps=*/2);
+  WaitServing();
+  Collector before, after;
+  client_->Generate(Request("abc", 50), before.callback());
+  before.WaitIds(2);
+  const std::string same = address();
+  service_->Stop(/*stop_replicas=*/false);
+  EXPECT_EQ(before.WaitEnd().error->code(), absl::StatusCode::kUnavailable);
+  replica.replica.WaitIdle();  // it has dropped the sequence
+
+  auto again = ControllerService::Start({.address = same});
+  ASSERT_TRUE(again.ok()) << again.status();
+  replica.replica.LetSteps(FakeReplica::kAny);
+  WaitServing();
+  client_->Generate(Request("abc", 10), after.callback());
+  EXPECT_EQ(after.WaitEnd().ids, Expected(Request("abc", 10)));
+}
+
+TEST(ReplicaClientTest, GivesUpOnAControllerThatIsNotThere) {
+  FakeReplica replica;
+  ReplicaClient client(
+      replica, {.controller = "127.0.0.1:1", .controller_timeout = std::chrono::milliseconds(300)});
+  client.Start();
+  const auto status = client.Wait();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(Message(status), HasSubstr("no controller at 127.0.0.1:1 for 0.3 s"));
+  replica.WaitStopped();
+}
+
+TEST(ReplicaLinkTest, ASilentReplicaIsDropped) {
+  ControllerService::Options options;
+  options.core.heartbeat_interval = std::chrono::milliseconds(20);
+  options.core.replica_timeout = std::chrono::milliseconds(200);
+  auto service = ControllerService::Start(options);
+  auto channel = grpc::CreateChannel((*service)->address(), grpc::InsecureChannelCredentials());
+  auto stub = replica::v1::ReplicaService::NewStub(channel);
+  grpc::ClientContext context;
+  auto stream = stub->Connect(&context);
+  replica::v1::FromReplica hello;
+  hello.mutable_registration()->set_revision(kReplicaProtocolRevision);
+  *hello.mutable_registration()->mutable_info() = ToProto(Info());
+  stream->Write(hello);
+  replica::v1::ToReplica message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_EQ(message.registered().timeout_s(), 0.2);
+  while (stream->Read(&message)) EXPECT_TRUE(message.has_heartbeat());
+  EXPECT_THAT(stream->Finish().error_message(), HasSubstr("nothing heard for 0.2 s"));
+}
+
+TEST(ReplicaLinkTest, AMessageOutOfTurnEndsTheLink) {
+  auto service = ControllerService::Start({});
+  auto channel = grpc::CreateChannel((*service)->address(), grpc::InsecureChannelCredentials());
+  auto stub = replica::v1::ReplicaService::NewStub(channel);
+  grpc::ClientContext context;
+  auto stream = stub->Connect(&context);
+  replica::v1::FromReplica early;
+  early.mutable_heartbeat();
+  stream->Write(early);
+  replica::v1::ToReplica message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_THAT(message.reject().reason(), HasSubstr("out of turn"));
+  EXPECT_FALSE(stream->Read(&message));
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+}
+
+}  // namespace
+}  // namespace trireme
