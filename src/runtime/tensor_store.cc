@@ -133,6 +133,7 @@ absl::Status CheckVectorRange(const std::string& name, const std::vector<int64_t
 }
 
 void WidenToF32(const std::byte* from, DType dtype, int64_t n, float* to) {
+  if (n == 0) return;  // memcpy takes no null pointers
   if (dtype == DType::kF32) {
     std::memcpy(to, from, static_cast<size_t>(n) * sizeof(float));
     return;
