@@ -1,9 +1,9 @@
 #include "server/controller_loop.h"
 
+#include <mutex>
 #include <random>
 #include <utility>
 
-#include "absl/time/time.h"
 #include "base/check.h"
 #include "base/log.h"
 
@@ -41,23 +41,25 @@ ControllerLoop::~ControllerLoop() { Stop(); }
 // ---- The mailbox and its thread.
 
 void ControllerLoop::Post(Mail mail) {
-  absl::MutexLock lock(&mutex_);
-  mailbox_.push_back(std::move(mail));
+  {
+    std::lock_guard lock(mutex_);
+    mailbox_.push_back(std::move(mail));
+  }
+  news_.notify_one();
 }
 
 void ControllerLoop::Run() {
-  const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !mailbox_.empty();
-  };
+  const auto has_news = [this] { return stopping_ || !mailbox_.empty(); };
   Actions actions;
   while (true) {
     std::deque<Mail> mails;
     {
-      const Time tick = core_.NextTick();
-      absl::MutexLock lock(&mutex_);
-      mutex_.AwaitWithTimeout(absl::Condition(&has_news), tick == Time::max()
-                                                              ? absl::InfiniteDuration()
-                                                              : absl::FromChrono(tick - Now()));
+      std::unique_lock lock(mutex_);
+      if (const Time tick = core_.NextTick(); tick == Time::max()) {
+        news_.wait(lock, has_news);
+      } else {
+        news_.wait_until(lock, tick, has_news);
+      }
       if (stopping_ && mailbox_.empty()) return;
       mails.swap(mailbox_);
     }
@@ -80,9 +82,10 @@ void ControllerLoop::Stop() {
   if (!thread_.joinable()) return;
   pool_.Stop();
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  news_.notify_one();
   thread_.join();
 }
 

@@ -3,16 +3,17 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "server/controller.h"
 #include "server/worker_pool.h"
 
@@ -103,7 +104,8 @@ class ControllerLoop {
   std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
   size_t n_replicas_ = 0;
 
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable news_;  // of the mailbox or `stopping_`
   std::deque<Mail> mailbox_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 

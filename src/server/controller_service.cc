@@ -1,6 +1,7 @@
 #include "server/controller_service.h"
 
 #include <algorithm>
+#include <mutex>
 #include <utility>
 
 #include "base/log.h"
@@ -154,7 +155,7 @@ struct ControllerService::Impl {
         replicas(loop) {}
 
   void SetReady(bool now_ready) {
-    absl::MutexLock lock(&mutex);
+    std::lock_guard lock(mutex);
     ready = now_ready;
     ShowHealth();
   }
@@ -165,7 +166,7 @@ struct ControllerService::Impl {
     health->SetServingStatus(v1::Inference::service_full_name(), ready);
   }
 
-  absl::Mutex mutex;
+  std::mutex mutex;
   bool ready ABSL_GUARDED_BY(mutex) = false;
   grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
 
@@ -205,7 +206,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
                        why.empty() ? "gRPC does not say why" : why);
   }
   {
-    absl::MutexLock lock(&impl->mutex);
+    std::lock_guard lock(impl->mutex);
     impl->health = impl->server->GetHealthCheckService();
     impl->ShowHealth();
   }
@@ -219,7 +220,7 @@ void ControllerService::Stop(bool stop_replicas) {
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   impl_->loop.Stop();
   {
-    absl::MutexLock lock(&impl_->mutex);
+    std::lock_guard lock(impl_->mutex);
     impl_->health = nullptr;
   }
   impl_->server.reset();

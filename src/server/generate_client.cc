@@ -1,10 +1,11 @@
 #include "server/generate_client.h"
 
+#include <condition_variable>
+#include <mutex>
 #include <unordered_map>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "server/convert.h"
@@ -15,7 +16,8 @@ namespace trireme {
 
 struct GenerateClient::State {
   std::unique_ptr<v1::Inference::Stub> stub;
-  absl::Mutex mutex;
+  std::mutex mutex;
+  std::condition_variable none_left;
   uint64_t last_key ABSL_GUARDED_BY(mutex) = 0;
   std::unordered_map<uint64_t, Call*> calls ABSL_GUARDED_BY(mutex);
 };
@@ -52,8 +54,9 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
     }
     auto state = std::move(state_);
     const uint64_t key = key_;
-    absl::MutexLock lock(&state->mutex);
+    std::lock_guard lock(state->mutex);
     state->calls.erase(key);
+    if (state->calls.empty()) state->none_left.notify_all();
     delete this;
   }
 
@@ -74,19 +77,16 @@ GenerateClient::GenerateClient(const std::string& address) : state_(std::make_sh
 }
 
 GenerateClient::~GenerateClient() {
-  const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mutex) {
-    return state_->calls.empty();
-  };
-  absl::MutexLock lock(&state_->mutex);
+  std::unique_lock lock(state_->mutex);
   for (auto& [key, call] : state_->calls) call->Cancel();
-  state_->mutex.Await(absl::Condition(&none));
+  state_->none_left.wait(lock, [this] { return state_->calls.empty(); });
 }
 
 uint64_t GenerateClient::Generate(const GenerateRequest& request, EventCallback on_event) {
   auto* call = new Call(state_, request, std::move(on_event));
   uint64_t key;
   {
-    absl::MutexLock lock(&state_->mutex);
+    std::lock_guard lock(state_->mutex);
     key = ++state_->last_key;
     state_->calls.emplace(key, call);
   }
@@ -95,7 +95,7 @@ uint64_t GenerateClient::Generate(const GenerateRequest& request, EventCallback 
 }
 
 void GenerateClient::Cancel(uint64_t key) {
-  absl::MutexLock lock(&state_->mutex);
+  std::lock_guard lock(state_->mutex);
   auto it = state_->calls.find(key);
   if (it != state_->calls.end()) it->second->Cancel();
 }

@@ -1,5 +1,6 @@
 #include "server/generate_stream.h"
 
+#include <mutex>
 #include <utility>
 
 #include "server/convert.h"
@@ -21,7 +22,7 @@ GenerateStream* GenerateStream::Start(ControllerLoop& loop, const v1::GenerateRe
 }
 
 void GenerateStream::Tell(Event&& event) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   pending_.Push(std::move(event));
   Pump();
 }
@@ -48,7 +49,7 @@ void GenerateStream::Pump() {
 }
 
 void GenerateStream::OnWriteDone(bool ok) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   writing_ = false;
   if (!ok) broken_ = true;
   Pump();

@@ -2,9 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "grpcpp/support/server_callback.h"
 #include "server/controller_loop.h"
 #include "server/event_buffer.h"
@@ -32,7 +32,7 @@ class GenerateStream : public grpc::ServerWriteReactor<v1::GenerateEvent> {
   std::shared_ptr<GenerateStream> self_;
 
   // gRPC does not call back from within Start… and Finish, so that the lock may be held there.
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   EventBuffer pending_ ABSL_GUARDED_BY(mutex_);
   v1::GenerateEvent message_ ABSL_GUARDED_BY(mutex_);  // under way, while `writing_`
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -1,8 +1,9 @@
 #include "server/local_controller.h"
 
+#include <future>
+#include <mutex>
 #include <utility>
 
-#include "absl/synchronization/notification.h"
 #include "base/check.h"
 
 namespace trireme {
@@ -13,42 +14,37 @@ class LocalController::Link : public ReplicaLink, public std::enable_shared_from
   explicit Link(Replica& replica) : replica_(replica) {}
 
   void Attach(ControllerLoop* loop) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     loop_ = loop;
   }
 
-  absl::Status Wait() {
-    answered_.WaitForNotification();
-    return refusal_;
-  }
+  absl::Status Wait() { return answer_.get_future().get(); }
 
   void Registered(uint64_t link, const ControllerOptions&) override {
     link_ = link;
     replica_.SetSink([self = shared_from_this(), link](StepReport&& report) {
-      absl::MutexLock lock(&self->mutex_);
+      std::lock_guard lock(self->mutex_);
       if (self->loop_ != nullptr) self->loop_->Report(link, std::move(report), {});
     });
-    answered_.Notify();
+    answer_.set_value(absl::OkStatus());
   }
   void Submit(SequenceRequest sequence) override { replica_.Submit(std::move(sequence)); }
   void Cancel(uint64_t sequence_id) override { replica_.Cancel(sequence_id); }
   void Heartbeat() override {  // a call that returns is the answer
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     if (loop_ != nullptr) loop_->Heartbeat(link_);
   }
   void Shutdown() override {}
   void Close(const std::string& reason, bool rejected) override {
     CHECK(rejected && link_ == 0) << "the replica of this process: " << reason;
-    refusal_ = InvalidArgument(reason);
-    answered_.Notify();
+    answer_.set_value(InvalidArgument(reason));
   }
 
  private:
   Replica& replica_;
-  absl::Notification answered_;
-  absl::Status refusal_;
+  std::promise<absl::Status> answer_;
   uint64_t link_ = 0;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   ControllerLoop* loop_ ABSL_GUARDED_BY(mutex_) = nullptr;  // null once it is going
 };
 

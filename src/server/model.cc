@@ -1,5 +1,6 @@
 #include "server/model.h"
 
+#include <mutex>
 #include <utility>
 
 namespace trireme {
@@ -55,12 +56,12 @@ absl::StatusOr<ModelPtr> ModelRegistry::Prepare(const ReplicaInfo& info) const {
 }
 
 void ModelRegistry::Publish(ModelPtr model) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   models_[model->name] = std::move(model);
 }
 
 absl::StatusOr<ModelPtr> ModelRegistry::Resolve(const std::string& name) const {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (models_.empty()) return Unavailable("no replica has registered yet: retry later");
   if (name.empty()) {
     if (models_.size() == 1) return models_.begin()->second;

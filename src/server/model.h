@@ -3,11 +3,11 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "base/status.h"
 #include "runtime/request.h"
 #include "text/tokenizer.h"
@@ -49,7 +49,7 @@ class ModelRegistry {
   absl::StatusOr<ModelPtr> Resolve(const std::string& name) const;
 
  private:
-  mutable absl::Mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, ModelPtr> models_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,11 +1,12 @@
 #include "server/replica_client.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <deque>
+#include <mutex>
 #include <random>
 #include <utility>
 
-#include "absl/time/time.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "grpcpp/client_context.h"
@@ -35,7 +36,8 @@ uint64_t DrawInstance() {
 // Reports on their way out. The replica's sink has a share in it, so that a report that comes after
 // the link is harmless.
 struct ReplicaClient::Outbox {
-  absl::Mutex mutex;
+  std::mutex mutex;
+  std::condition_variable news;  // of any of them
   std::deque<StepReport> reports ABSL_GUARDED_BY(mutex);
   bool closed ABSL_GUARDED_BY(mutex) = false;
 };
@@ -47,7 +49,8 @@ struct ReplicaClient::Link {
   std::unique_ptr<grpc::ClientReaderWriter<FromReplica, ToReplica>> stream;
   std::shared_ptr<Outbox> outbox = std::make_shared<Outbox>();
 
-  absl::Mutex mutex;  // what the reading thread tells the others
+  std::mutex mutex;              // what the reading thread tells the others
+  std::condition_variable news;  // of `over` or `timeout`
   bool over ABSL_GUARDED_BY(mutex) = false;
   Time last_heard ABSL_GUARDED_BY(mutex) = Now();
   Duration heartbeat ABSL_GUARDED_BY(mutex) = std::chrono::seconds(1);
@@ -82,16 +85,16 @@ absl::Status ReplicaClient::Wait() {
 }
 
 void ReplicaClient::Stop() {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   stopping_ = true;
   if (link_ != nullptr) link_->context.TryCancel();
+  stop_.notify_all();
 }
 
 // False if Stop has been called.
 bool ReplicaClient::Pause(Duration duration) {
-  absl::MutexLock lock(&mutex_);
-  mutex_.AwaitWithTimeout(absl::Condition(&stopping_), absl::FromChrono(duration));
-  return !stopping_;
+  std::unique_lock lock(mutex_);
+  return !stop_.wait_for(lock, duration, [this] { return stopping_; });
 }
 
 // Dials until it is sent home, refused, stopped, or the controller has been gone for too long.
@@ -103,14 +106,14 @@ absl::Status ReplicaClient::Run() {
   while (true) {
     Link link;
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       if (stopping_) return absl::OkStatus();
       link_ = &link;
     }
     link.stream = stub->Connect(&link.context);
     Converse(link);
     {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       link_ = nullptr;
       if (stopping_) return absl::OkStatus();
     }
@@ -138,7 +141,7 @@ absl::Status ReplicaClient::Run() {
 // From Register to the end of the link.
 void ReplicaClient::Converse(Link& link) {
   {
-    absl::MutexLock lock(&link.mutex);
+    std::lock_guard lock(link.mutex);
     link.timeout = options_.registration_timeout;
   }
   std::thread reader([this, &link] { Read(link); });
@@ -146,20 +149,19 @@ void ReplicaClient::Converse(Link& link) {
 
   bool silent = false;
   {
-    absl::MutexLock lock(&link.mutex);
-    while (!link.over) {
-      const Duration left = link.last_heard + link.timeout - Now();
-      silent = left <= Duration::zero();
-      if (silent) break;
-      link.mutex.AwaitWithTimeout(absl::Condition(&link.over), absl::FromChrono(left));
+    std::unique_lock lock(link.mutex);
+    while (!link.over && !silent) {
+      link.news.wait_until(lock, link.last_heard + link.timeout);
+      silent = !link.over && Now() >= link.last_heard + link.timeout;
     }
   }
   if (silent) link.context.TryCancel();
   reader.join();
   {
-    absl::MutexLock lock(&link.outbox->mutex);
+    std::lock_guard lock(link.outbox->mutex);
     link.outbox->closed = true;
   }
+  link.outbox->news.notify_all();
   writer.join();
   link.stream->WritesDone();
   for (ToReplica rest; link.stream->Read(&rest);) {
@@ -171,16 +173,21 @@ void ReplicaClient::Converse(Link& link) {
 void ReplicaClient::Read(Link& link) {
   ToReplica message;
   while (!link.sent_home && link.rejected.empty() && link.stream->Read(&message)) {
-    absl::MutexLock lock(&link.mutex);
+    std::lock_guard lock(link.mutex);
     link.last_heard = Now();
     switch (message.message_case()) {
       case ToReplica::kRegistered:
         link.registered = true;
         link.heartbeat = FromSeconds(message.registered().heartbeat_s());
         link.timeout = FromSeconds(message.registered().timeout_s());
+        link.news.notify_all();
         replica_.SetSink([outbox = link.outbox](StepReport&& report) {
-          absl::MutexLock lock(&outbox->mutex);
-          if (!outbox->closed) outbox->reports.push_back(std::move(report));
+          {
+            std::lock_guard lock(outbox->mutex);
+            if (outbox->closed) return;
+            outbox->reports.push_back(std::move(report));
+          }
+          outbox->news.notify_all();
         });
         spdlog::info("linked to the controller at {}", options_.controller);
         break;
@@ -203,8 +210,9 @@ void ReplicaClient::Read(Link& link) {
     }
   }
   if (link.registered) replica_.SetSink(nullptr);
-  absl::MutexLock lock(&link.mutex);
+  std::lock_guard lock(link.mutex);
   link.over = true;
+  link.news.notify_all();
 }
 
 // Register, then reports, and heartbeats where there are none.
@@ -217,19 +225,17 @@ void ReplicaClient::Write(Link& link) {
   if (!link.stream->Write(message)) return;
 
   Outbox& outbox = *link.outbox;
-  const auto has_news = [&outbox]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(outbox.mutex) {
-    return outbox.closed || !outbox.reports.empty();
-  };
   while (true) {
     Duration heartbeat;
     {
-      absl::MutexLock lock(&link.mutex);
+      std::lock_guard lock(link.mutex);
       heartbeat = link.heartbeat;
     }
     std::deque<StepReport> reports;
     {
-      absl::MutexLock lock(&outbox.mutex);
-      outbox.mutex.AwaitWithTimeout(absl::Condition(&has_news), absl::FromChrono(heartbeat));
+      std::unique_lock lock(outbox.mutex);
+      outbox.news.wait_for(lock, heartbeat,
+                           [&] { return outbox.closed || !outbox.reports.empty(); });
       if (outbox.closed) return;
       reports.swap(outbox.reports);
     }

@@ -3,13 +3,14 @@
 // keeps its weights, and dials again.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "base/status.h"
 #include "runtime/replica.h"
 #include "server/api.h"
@@ -57,7 +58,8 @@ class ReplicaClient {
   std::thread thread_;
   absl::Status ended_;
 
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable stop_;  // `stopping_` has become true
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   Link* link_ ABSL_GUARDED_BY(mutex_) = nullptr;  // the one there is, to be cancelled
 };

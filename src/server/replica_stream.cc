@@ -1,5 +1,6 @@
 #include "server/replica_stream.h"
 
+#include <mutex>
 #include <utility>
 
 #include "base/log.h"
@@ -22,7 +23,7 @@ ReplicaStream* ReplicaStream::Start(ControllerLoop& loop, grpc::CallbackServerCo
 // ---- What the replica sends.
 
 void ReplicaStream::ReadNext() {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (!finished_) StartRead(&incoming_);
 }
 
@@ -30,7 +31,7 @@ void ReplicaStream::OnReadDone(bool ok) {
   if (!ok) return Broken();
   uint64_t link;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     link = link_;
   }
   const auto message = incoming_.message_case();
@@ -61,7 +62,7 @@ void ReplicaStream::Register(replica::v1::Register&& registration) {
   const uint64_t link =
       loop_.AddReplica(instance, FromProto(std::move(*registration.mutable_info())), self_);
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     link_ = link;
   }
   ReadNext();
@@ -70,7 +71,7 @@ void ReplicaStream::Register(replica::v1::Register&& registration) {
 void ReplicaStream::Broken() {
   uint64_t link;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     link = closing_ ? 0 : link_;
     closing_ = true;
     outgoing_.resize(writing_ ? 1 : 0);
@@ -86,7 +87,7 @@ void ReplicaStream::OnDone() { self_.reset(); }
 // ---- What it is sent.
 
 void ReplicaStream::Send(ToReplica message) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (closing_) return;
   outgoing_.push_back(std::move(message));
   Pump();
@@ -104,7 +105,7 @@ void ReplicaStream::Pump() {
 }
 
 void ReplicaStream::OnWriteDone(bool ok) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   writing_ = false;
   outgoing_.pop_front();
   if (!ok) outgoing_.clear();  // the failed read says so too
@@ -144,7 +145,7 @@ void ReplicaStream::Shutdown() {
 }
 
 void ReplicaStream::Close(const std::string& reason, bool rejected) {
-  absl::MutexLock lock(&mutex_);
+  std::lock_guard lock(mutex_);
   if (closing_) return;
   closing_ = true;
   status_ = {rejected ? grpc::StatusCode::FAILED_PRECONDITION : grpc::StatusCode::ABORTED, reason};

@@ -3,10 +3,10 @@
 
 #include <deque>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "grpcpp/support/server_callback.h"
 #include "server/controller_loop.h"
 #include "trireme/replica/v1/replica.pb.h"
@@ -48,7 +48,7 @@ class ReplicaStream
   replica::v1::FromReplica incoming_;  // of the read under way
 
   // gRPC does not call back from within Start… and Finish, so that the lock may be held there.
-  absl::Mutex mutex_;
+  std::mutex mutex_;
   uint64_t link_ ABSL_GUARDED_BY(mutex_) = 0;                            // 0: not registered
   std::deque<replica::v1::ToReplica> outgoing_ ABSL_GUARDED_BY(mutex_);  // the first is under way
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;

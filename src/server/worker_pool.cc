@@ -1,5 +1,6 @@
 #include "server/worker_pool.h"
 
+#include <mutex>
 #include <utility>
 
 namespace trireme {
@@ -11,30 +12,31 @@ WorkerPool::WorkerPool(int n_threads, size_t max_jobs) : max_jobs_(max_jobs) {
 WorkerPool::~WorkerPool() { Stop(); }
 
 bool WorkerPool::Run(std::function<void()> job) {
-  absl::MutexLock lock(&mutex_);
-  if (stopping_ || jobs_.size() >= max_jobs_) return false;
-  jobs_.push_back(std::move(job));
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_ || jobs_.size() >= max_jobs_) return false;
+    jobs_.push_back(std::move(job));
+  }
+  news_.notify_one();
   return true;
 }
 
 void WorkerPool::Stop() {
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     stopping_ = true;
   }
+  news_.notify_all();
   for (std::thread& thread : threads_) thread.join();
   threads_.clear();
 }
 
 void WorkerPool::Work() {
-  const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return stopping_ || !jobs_.empty();
-  };
   while (true) {
     std::function<void()> job;
     {
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&has_news));
+      std::unique_lock lock(mutex_);
+      news_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();

@@ -1,13 +1,14 @@
 // A few threads for work that takes longer than a mailbox may wait, such as tokenizing.
 #pragma once
 
+#include <condition_variable>
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 
 namespace trireme {
 
@@ -26,7 +27,8 @@ class WorkerPool {
   void Work();
 
   const size_t max_jobs_;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable news_;  // of the jobs or `stopping_`
   std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;

@@ -1,8 +1,10 @@
 // The events of one request, gathered from whatever thread they come on.
 #pragma once
 
+#include <condition_variable>
+#include <mutex>
+
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "tests/server/client_log.h"
 
 namespace trireme::test {
@@ -11,8 +13,9 @@ class Collector {
  public:
   EventCallback callback() {
     return [this](Event&& event) {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard lock(mutex_);
       log_.Tell(std::move(event));
+      news_.notify_all();
     };
   }
 
@@ -33,13 +36,13 @@ class Collector {
  private:
   template <typename F>
   ClientLog Wait(F&& condition) {
-    const auto done = [&] { return log_.ended() || condition(); };
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&done));
+    std::unique_lock lock(mutex_);
+    news_.wait(lock, [&] { return log_.ended() || condition(); });
     return log_;
   }
 
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable news_;
   ClientLog log_ ABSL_GUARDED_BY(mutex_);
 };
 

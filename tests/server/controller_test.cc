@@ -26,13 +26,13 @@ GenerateRequest Request(const std::string& prompt, int32_t max_tokens, uint64_t 
 }
 
 // What the scripted replicas generate for `request` when nothing disturbs them.
-std::vector<int32_t> Expected(const GenerateRequest& request) {
+std::vector<int32_t> Expected(const GenerateRequest& request, uint64_t weights = 0) {
   SequenceRequest sequence;
   sequence.prompt_ids = request.ids;
   sequence.sampling.seed = *request.seed;
   sequence.max_tokens = *request.max_tokens;
   sequence.stop_ids = request.stop_token_ids;
-  return test::Undisturbed(sequence);
+  return test::Undisturbed(sequence, weights);
 }
 
 SequenceDelta DeltaOf(uint64_t sequence, int32_t offset, const std::string& letters) {
@@ -219,6 +219,21 @@ TEST(ControllerTest, WaitsForANewReplicaAndTellsTheClient) {
   bench.ExpectEmpty();
 }
 
+TEST(ControllerTest, APauseIsOverWhenTheLastRequestHasGoneOnOrEnded) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const auto request = Request("once", 12);
+  bench.Generate(request);
+  const uint64_t gives_up = bench.Generate(request);
+  bench.Step(link);
+  bench.Down(link);
+  bench.Advance(1);
+  bench.Cancel(gives_up);
+  bench.Advance(2);
+  bench.Step(bench.Up());
+  EXPECT_THAT(bench.log.back(), HasSubstr("1 requests went on after a pause of 3 s"));
+}
+
 TEST(ControllerTest, GoesOnOnlyWithAnEqualFingerprint) {
   CoreBench bench;
   const uint64_t link = bench.Up(Info("tiny", "f1"));
@@ -232,7 +247,7 @@ TEST(ControllerTest, GoesOnOnlyWithAnEqualFingerprint) {
   EXPECT_EQ(bench.clients[begun].error->code(), absl::StatusCode::kAborted);
   EXPECT_THAT(Message(*bench.clients[begun].error), HasSubstr("has fingerprint f2, not f1"));
   bench.RunToEnd();
-  EXPECT_EQ(bench.clients[fresh].ids, Expected(request));
+  EXPECT_EQ(bench.clients[fresh].ids, Expected(request, /*weights=*/2));
   bench.ExpectEmpty();
 }
 

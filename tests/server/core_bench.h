@@ -42,7 +42,7 @@ class CoreBench {
     const uint64_t link = ++last_link_;
     auto model = registry.Prepare(info);
     EXPECT_TRUE(model.ok()) << model.status();
-    replicas[link];
+    replicas.emplace(link, info.fingerprint == "f2" ? 2 : 0);  // other weights
     core.ReplicaUp(now, link, instance != 0 ? instance : 1000 + link, info, *model, actions_);
     Perform();
     return link;

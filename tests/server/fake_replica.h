@@ -1,13 +1,14 @@
 // A scripted replica with an engine thread of its own, to stand behind a link.
 #pragma once
 
+#include <condition_variable>
 #include <limits>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "runtime/replica.h"
 #include "tests/server/scripted_replica.h"
 
@@ -28,29 +29,34 @@ class FakeReplica : public Replica {
   const ReplicaInfo& info() const override { return info_; }
 
   void SetSink(Sink sink) override {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     sink_ = std::move(sink);
     if (sink_ == nullptr) script_.DropAll();
+    news_.notify_all();
   }
   void Submit(SequenceRequest request) override {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     ++n_submitted_;
     script_.Submit(std::move(request));
+    news_.notify_all();
   }
   void Cancel(uint64_t id) override {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     ++n_cancelled_;
     cancel_news_ = true;
     script_.Cancel(id);
+    news_.notify_all();
   }
   void Stop() override {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     stopped_ = true;
+    news_.notify_all();
   }
 
   void LetSteps(int steps) {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard lock(mutex_);
     steps_ = steps;
+    news_.notify_all();
   }
 
   // Each waits for what it names.
@@ -73,29 +79,31 @@ class FakeReplica : public Replica {
  private:
   template <typename F>
   void Wait(F&& condition) {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(&condition));
+    std::unique_lock lock(mutex_);
+    news_.wait(lock, condition);
   }
 
   void Run() {
-    const auto has_work = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    const auto has_work = [this] {
       return stopped_ ||
              (sink_ != nullptr && script_.n_running() > 0 && (steps_ > 0 || cancel_news_));
     };
     while (true) {
-      absl::MutexLock lock(&mutex_);
-      mutex_.Await(absl::Condition(&has_work));
+      std::unique_lock lock(mutex_);
+      news_.wait(lock, has_work);
       if (stopped_) return;
       const bool advance = steps_ > 0;  // else only what was cancelled ends
       if (advance && steps_ != kAny) --steps_;
       cancel_news_ = false;
       StepReport report = script_.Step([advance] { return advance ? 1 : 0; });
       sink_(std::move(report));
+      news_.notify_all();
     }
   }
 
   const ReplicaInfo info_;
-  absl::Mutex mutex_;
+  std::mutex mutex_;
+  std::condition_variable news_;  // of anything below
   ScriptedReplica script_ ABSL_GUARDED_BY(mutex_);
   Sink sink_ ABSL_GUARDED_BY(mutex_);
   int steps_ ABSL_GUARDED_BY(mutex_);

@@ -63,9 +63,10 @@ inline ReplicaInfo Info(const std::string& model = "tiny", const std::string& fi
   return info;
 }
 
-// What the script draws next.
-inline int32_t NextId(const SequenceRequest& sequence, std::span<const int32_t> generated) {
-  uint64_t h = sequence.sampling.seed * 0x9E3779B97F4A7C15u + 1;
+// What the script draws next. `weights` stands for the weights: others draw other ids.
+inline int32_t NextId(const SequenceRequest& sequence, std::span<const int32_t> generated,
+                      uint64_t weights) {
+  uint64_t h = sequence.sampling.seed * 0x9E3779B97F4A7C15u + 1 + weights;
   const auto mix = [&h](int32_t id) { h = (h ^ static_cast<uint64_t>(id)) * 0xD6E8FEB86659FD93u; };
   for (int32_t id : sequence.prompt_ids) mix(id);
   for (int32_t id : generated) mix(id);
@@ -77,9 +78,10 @@ inline int32_t NextId(const SequenceRequest& sequence, std::span<const int32_t> 
 }
 
 // The next step of a sequence whose generated ids are `generated`; adds to them unless it ends.
-inline SequenceDelta Advance(const SequenceRequest& sequence, std::vector<int32_t>& generated) {
+inline SequenceDelta Advance(const SequenceRequest& sequence, std::vector<int32_t>& generated,
+                             uint64_t weights) {
   SequenceDelta delta{.id = sequence.id, .offset = static_cast<int32_t>(generated.size())};
-  const int32_t id = NextId(sequence, generated);
+  const int32_t id = NextId(sequence, generated, weights);
   if (std::ranges::count(sequence.stop_ids, id) > 0 && delta.offset >= sequence.min_tokens) {
     delta.finish = FinishReason::kStop;
     delta.matched_stop_id = id;
@@ -96,6 +98,8 @@ inline SequenceDelta Advance(const SequenceRequest& sequence, std::vector<int32_
 // The engine side of a replica: sequences, stepped by hand.
 class ScriptedReplica {
  public:
+  explicit ScriptedReplica(uint64_t weights = 0) : weights_(weights) {}
+
   void Submit(SequenceRequest sequence) {
     std::vector<int32_t> generated = sequence.emitted_ids;
     running_.push_back({std::move(sequence), std::move(generated)});
@@ -125,9 +129,9 @@ class ScriptedReplica {
       }
       bool ended = false;
       if (int n = n_ids(); n > 0) {
-        SequenceDelta delta = Advance(r.sequence, r.generated);
+        SequenceDelta delta = Advance(r.sequence, r.generated, weights_);
         while (--n > 0 && !delta.finish.has_value()) {
-          SequenceDelta more = Advance(r.sequence, r.generated);
+          SequenceDelta more = Advance(r.sequence, r.generated, weights_);
           delta.ids.insert(delta.ids.end(), more.ids.begin(), more.ids.end());
           delta.finish = more.finish;
           delta.matched_stop_id = more.matched_stop_id;
@@ -153,13 +157,14 @@ class ScriptedReplica {
   };
   std::vector<Running> running_;
   std::vector<uint64_t> cancelled_;
+  const uint64_t weights_;
   int64_t steps_ = 0;
 };
 
 // All ids of an undisturbed run, to the first stop id or max_tokens.
-inline std::vector<int32_t> Undisturbed(SequenceRequest sequence) {
+inline std::vector<int32_t> Undisturbed(const SequenceRequest& sequence, uint64_t weights = 0) {
   std::vector<int32_t> ids = sequence.emitted_ids;
-  while (!Advance(sequence, ids).finish.has_value()) {
+  while (!Advance(sequence, ids, weights).finish.has_value()) {
   }
   return ids;
 }
