@@ -36,15 +36,9 @@ MpiCommunicator::MpiCommunicator(std::vector<int> ranks, int group, const WorldO
   CHECK(self != ranks_.end());
   rank_ = static_cast<int>(self - ranks_.begin());
 
-  // The first message between two ranks makes their connection.
-  std::vector<std::byte> hellos(ranks_.size());
-  const std::byte hello{};
-  for (int q = 0; q < size(); ++q) {
-    if (q == rank_) continue;
-    port_.Receive(&hellos[static_cast<size_t>(q)], 1, world_rank(q), collective_tag_);
-    port_.SendCopy(std::span(&hello, 1), world_rank(q), collective_tag_);
-  }
-  port_.AwaitReceived("Group");
+  std::vector<int> others = ranks_;
+  others.erase(others.begin() + rank_);
+  port_.Connect(others, collective_tag_);
 }
 
 MpiCommunicator::~MpiCommunicator() {

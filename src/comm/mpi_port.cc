@@ -209,6 +209,16 @@ std::vector<std::byte*> MpiPort::Share(size_t bytes) {
   return parts;
 }
 
+void MpiPort::Connect(std::span<const int> ranks, int tag) {
+  std::vector<std::byte> hellos(ranks.size());
+  const std::byte hello{};
+  for (size_t i = 0; i < ranks.size(); ++i) {
+    Receive(&hellos[i], 1, ranks[i], tag);
+    SendCopy(std::span(&hello, 1), ranks[i], tag);
+  }
+  AwaitReceived("connecting");
+}
+
 uint64_t MpiPort::Send(const void* data, size_t bytes, int to, int tag) {
   Requests& r = *requests_;
   MPI_Request request;
@@ -287,8 +297,11 @@ void MpiPort::AwaitReceived(const char* what) {
 bool MpiPort::Take(int from, int tag, std::vector<std::byte>* message) {
   int arrived = 0;
   MPI_Status status;
-  CHECK_MPI(MPI_Iprobe(from == kAnyRank ? MPI_ANY_SOURCE : from, tag, requests_->world, &arrived,
-                       &status));
+  // Open MPI looks first and makes progress then: what comes meanwhile is seen by the second look.
+  for (int look = 0; look < 2 && !arrived; ++look) {
+    CHECK_MPI(MPI_Iprobe(from == kAnyRank ? MPI_ANY_SOURCE : from, tag, requests_->world, &arrived,
+                         &status));
+  }
   if (!arrived) return false;
   int bytes = 0;
   CHECK_MPI(MPI_Get_count(&status, MPI_BYTE, &bytes));

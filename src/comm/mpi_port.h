@@ -48,6 +48,10 @@ class MpiPort {
   // Zeroed, aligned to 64 bytes; lives as long as this. Null pointers if no rank wants any.
   std::vector<std::byte*> Share(size_t bytes);
 
+  // Connects this rank with these, which call it with this rank among theirs: MPI does so with the
+  // first message of a pair, which would then take several polls.
+  void Connect(std::span<const int> ranks, int tag);
+
   // Starts a send; `data` must stay until it is done, which is when the receiver has asked for it
   // (MPI_Issend), so that "all done" means that nothing waits for this rank to call MPI again.
   // The number it returns grows from send to send.

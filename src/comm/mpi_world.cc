@@ -14,16 +14,7 @@ namespace {
 
 class MpiWorld : public LocalWorld {
  public:
-  explicit MpiWorld(std::unique_ptr<MpiPort> port)
-      : LocalWorld(port->rank(), port->host(), port->local_rank(),
-                   static_cast<int>(port->locals().size()), port->host_cpus()),
-        port_(std::move(port)) {
-    port_->Attach(waiter_);
-    waiter_.set_background([this] { return port_->Progress(); });
-    const size_t bytes = local_rank() == 0 ? HostChannel::MemoryBytes(local_size()) : 0;
-    OpenChannel(port_->Share(bytes).front());
-  }
-
+  explicit MpiWorld(std::unique_ptr<MpiPort> port);
   ~MpiWorld() override { waiter_.set_background(nullptr); }
 
   int size() const override { return port_->size(); }
@@ -53,6 +44,25 @@ class MpiWorld : public LocalWorld {
   std::unique_ptr<MpiPort> port_;
   int n_groups_ = 0;
 };
+
+MpiWorld::MpiWorld(std::unique_ptr<MpiPort> port)
+    : LocalWorld(port->rank(), port->host(), port->local_rank(),
+                 static_cast<int>(port->locals().size()), port->host_cpus()),
+      port_(std::move(port)) {
+  port_->Attach(waiter_);
+  waiter_.set_background([this] { return port_->Progress(); });
+  const size_t bytes = local_rank() == 0 ? HostChannel::MemoryBytes(local_size()) : 0;
+  OpenChannel(port_->Share(bytes).front());
+
+  // Rank 0 talks with every rank of another host.
+  std::vector<int> others;
+  if (rank() != 0 && !on_host_of_rank_0()) others.push_back(0);
+  for (int other = 1; rank() == 0 && other < port_->size(); ++other) {
+    const std::vector<int>& here = port_->locals();
+    if (std::find(here.begin(), here.end(), other) == here.end()) others.push_back(other);
+  }
+  port_->Connect(others, MpiTag::kReport);
+}
 
 std::vector<int> MpiWorld::LocalRanks(std::span<const int> ranks) const {
   const std::vector<int>& locals = port_->locals();

@@ -35,6 +35,7 @@ bool Waiter::Sleep(Bell& bell, uint32_t rings, Deadline start, Deadline deadline
   if (background_ && background_()) {
     longest = std::min(longest, now - start < kBusyFor ? kBusyPoll : kIdlePoll);
   }
+  if (longest == kIdlePoll && now - start > kBusyFor) longest = 2 * kIdlePoll;
   Duration sleep = kForever;
   if (longest != kForever) {
     sleep = std::clamp<Duration>((now - start) / 8, kShortestSleep, longest);

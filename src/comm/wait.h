@@ -40,6 +40,8 @@ class Waiter {
  public:
   using Duration = std::chrono::nanoseconds;
   static constexpr Duration kForever = Duration::max();
+  // The longest sleeps of a wait that is polled. Idle polls double after a second of nothing: a
+  // poll of MPI costs up to 60 us of CPU where other programs use the caches.
   static constexpr Duration kIdlePoll = std::chrono::milliseconds(5);
   static constexpr Duration kBusyPoll = std::chrono::microseconds(500);
 

@@ -20,8 +20,9 @@ inline void PrintTo(const Ranks& ranks, std::ostream* out) {
   *out << ranks.n << (ranks.mpi ? " MPI ranks" : " threads");
 }
 
-// Under mpirun: its ranks. Otherwise one rank alone, and 2, 3, 4 and 8 threads.
-std::vector<Ranks> AllRanks();
+// Under mpirun: its ranks. Otherwise one rank alone, and 2, 3, 4 and 8 threads, if `at_least` so
+// many.
+std::vector<Ranks> AllRanks(int at_least = 1);
 
 inline std::string RanksName(const Ranks& ranks) {
   return (ranks.mpi ? "Mpi" : ranks.n == 1 ? "Self" : "Threads") + std::to_string(ranks.n);
