@@ -1,6 +1,7 @@
 #include "text/oniguruma.h"
 
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "text/char_set.h"
@@ -13,6 +14,44 @@ namespace {
 constexpr int kMaxClassNesting = 16;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+
+std::optional<char32_t> NamedCharacter(char name) {
+  constexpr std::pair<char, char32_t> kNames[] = {
+      {'t', '\t'}, {'n', '\n'}, {'r', '\r'}, {'f', '\f'}, {'v', '\v'}, {'a', '\a'}, {'e', 0x1B}};
+  for (const auto& [known, character] : kNames) {
+    if (name == known) return character;
+  }
+  return std::nullopt;
+}
+
+// \s, \d, \w, \h and in upper case their complements.
+std::optional<CharSet> NamedSet(char name, bool in_class) {
+  switch (name) {
+    case 's':
+      return CharSet::Space();
+    case 'd':
+      return CharSet::Digit();
+    case 'w':
+      return in_class ? CharSet::Word() : CharSet::LoneWord();
+    case 'h':
+      return CharSet::HexDigit();
+    case 'S':
+    case 'D':
+    case 'W':
+    case 'H':
+      return NamedSet(static_cast<char>(name - 'A' + 'a'), in_class)->Negated();
+    default:
+      return std::nullopt;
+  }
+}
+
+// \b, or \B if `negated`
+std::string WordBoundary(bool negated) {
+  const std::string word = CharSet::LoneWord().Pattern();
+  const std::string ahead = StrCat("(?=", word, ")"), not_ahead = StrCat("(?!", word, ")");
+  return StrCat("(?:(?<=", word, ")", negated ? ahead : not_ahead, "|(?<!", word, ")",
+                negated ? not_ahead : ahead, ")");
+}
 
 // One pass over the pattern, writing out_ as it goes.
 class Translator {
@@ -232,79 +271,20 @@ class Translator {
     ++pos_;
     if (AtEnd()) return Malformed("it ends in a backslash");
     const char c = in_[pos_];
-    const auto character = [&](char32_t value) {
-      ++pos_;
-      return Escape{.character = value};
-    };
-    const auto set = [&](CharSet value) {
-      ++pos_;
-      return Escape{.set = std::move(value)};
-    };
-    const auto word = in_class ? CharSet::Word : CharSet::LoneWord;
-    switch (c) {
-      case 't':
-        return character('\t');
-      case 'n':
-        return character('\n');
-      case 'r':
-        return character('\r');
-      case 'f':
-        return character('\f');
-      case 'v':
-        return character('\v');
-      case 'a':
-        return character('\a');
-      case 'e':
-        return character(0x1B);
-      case '0':
-      case 'x':
-      case 'u':
-        return NumericEscape();
-      case 's':
-        return set(CharSet::Space());
-      case 'S':
-        return set(CharSet::Space().Negated());
-      case 'd':
-        return set(CharSet::Digit());
-      case 'D':
-        return set(CharSet::Digit().Negated());
-      case 'w':
-        return set(word());
-      case 'W':
-        return set(word().Negated());
-      case 'h':
-        return set(CharSet::HexDigit());
-      case 'H':
-        return set(CharSet::HexDigit().Negated());
-      case 'p':
-      case 'P':
-        return PropertyEscape();
-      default:
-        break;
+    if (c == '0' || c == 'x' || c == 'u') return NumericEscape();
+    if (c == 'p' || c == 'P') return PropertyEscape();
+    Escape escape{.character = NamedCharacter(c), .set = NamedSet(c, in_class)};
+    if (in_class) {
+      if (c == 'b') escape.character = '\b';
+    } else if (c == 'b' || c == 'B') {
+      escape.assertion = WordBoundary(c == 'B');
+    } else if (c == 'A' || c == 'z' || c == 'Z' || c == 'R') {
+      escape.assertion = {'\\', c};
+      escape.repeatable = c == 'R';
     }
-    if (in_class && c == 'b') return character('\b');
-    if (!in_class) {
-      const std::string w = word().Pattern();
-      const auto behind = StrCat("(?<=", w, ")"), not_behind = StrCat("(?<!", w, ")");
-      const auto ahead = StrCat("(?=", w, ")"), not_ahead = StrCat("(?!", w, ")");
-      const auto assertion = [&](std::string text, bool repeatable = false) {
-        ++pos_;
-        return Escape{.assertion = std::move(text), .repeatable = repeatable};
-      };
-      switch (c) {
-        case 'b':
-          return assertion(StrCat("(?:", behind, not_ahead, "|", not_behind, ahead, ")"));
-        case 'B':
-          return assertion(StrCat("(?:", behind, ahead, "|", not_behind, not_ahead, ")"));
-        case 'A':
-        case 'z':
-        case 'Z':
-          return assertion({'\\', c});
-        case 'R':
-          return assertion("\\R", /*repeatable=*/true);
-        default:
-          break;
-      }
+    if (escape.character || escape.set || !escape.assertion.empty()) {
+      ++pos_;
+      return escape;
     }
     if (IsDigit(c) || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) {
       return Unsupported(StrCat("\"\\", c, "\""));
