@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -24,8 +25,9 @@ constexpr int kErrorFd = 3;  // in the child: tells the parent why exec failed
 
 // Between fork and exec: async-signal-safe calls only, since other threads' locks may be held.
 [[noreturn]] void BecomeCommand(pid_t parent, int input_fd, int output_fd, int error_fd,
-                                char** argv, char** env) {
+                                const cpu_set_t* cpus, char** argv, char** env) {
   setpgid(0, 0);
+  if (cpus) sched_setaffinity(0, sizeof *cpus, cpus);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(127);  // the parent ended before prctl
   dup2(input_fd, STDIN_FILENO);
@@ -78,11 +80,16 @@ int High(int fd) {
 void DieWithParent() { prctl(PR_SET_PDEATHSIG, SIGKILL); }
 
 absl::StatusOr<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv,
-                                                 const std::vector<std::string>& env) {
+                                                 const std::vector<std::string>& env,
+                                                 const std::vector<int>& cpus) {
   std::vector<std::string> arguments = argv;
   std::vector<std::string> environment = Environment(env);
   std::vector<char*> arg_pointers = Pointers(arguments);
   std::vector<char*> env_pointers = Pointers(environment);
+
+  cpu_set_t cpu_set;
+  CPU_ZERO(&cpu_set);
+  for (int cpu : cpus) CPU_SET(cpu, &cpu_set);
 
   int output[2], error[2];
   CHECK_EQ(pipe2(output, O_CLOEXEC), 0) << strerror(errno);
@@ -94,7 +101,8 @@ absl::StatusOr<ChildProcess> ChildProcess::Start(const std::vector<std::string>&
   const pid_t parent = getpid();
   const pid_t pid = _Fork();  // no atfork handlers: the child calls nothing that they would mend
   if (pid == 0) {
-    BecomeCommand(parent, input, output[1], error[1], arg_pointers.data(), env_pointers.data());
+    BecomeCommand(parent, input, output[1], error[1], cpus.empty() ? nullptr : &cpu_set,
+                  arg_pointers.data(), env_pointers.data());
   }
   const int fork_error = errno;
   close(input);

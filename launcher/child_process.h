@@ -21,7 +21,8 @@ class ChildProcess {
   // `argv`: looked up in PATH; `env`: NAME=value, added to this process's environment; a bare NAME
   // is removed from it. NOT_FOUND or INTERNAL with the command's name and the system's reason.
   static absl::StatusOr<ChildProcess> Start(const std::vector<std::string>& argv,
-                                            const std::vector<std::string>& env);
+                                            const std::vector<std::string>& env,
+                                            const std::vector<int>& cpus = {});
 
   // Kills the group and waits for the child, if it was not reaped.
   ~ChildProcess();

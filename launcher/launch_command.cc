@@ -10,15 +10,6 @@
 namespace trireme {
 namespace {
 
-bool NamesHosts(const std::vector<std::string>& args) {
-  const std::vector<std::string> flags = {
-      "-H",         "-host",        "--host",        "-hostfile",
-      "--hostfile", "-machinefile", "--machinefile", "--map-by"};
-  return std::any_of(args.begin(), args.end(), [&](const std::string& arg) {
-    return std::find(flags.begin(), flags.end(), arg) != flags.end();
-  });
-}
-
 LaunchCommand Mpirun(int n_ranks, const std::vector<std::string>& launch_args) {
   LaunchCommand command;
   // Ranks pin themselves. A rank that fails takes the job with it: no second of grace for the
@@ -34,6 +25,21 @@ LaunchCommand Mpirun(int n_ranks, const std::vector<std::string>& launch_args) {
 }
 
 }  // namespace
+
+bool NamesHosts(const std::vector<std::string>& launch_args) {
+  const std::vector<std::string> flags = {
+      "-H", "-host",      "--host", "-hostfile", "--hostfile", "-machinefile", "--machinefile",
+      "-w", "--nodelist", "-N",     "--nodes"};
+  return std::any_of(launch_args.begin(), launch_args.end(), [&](const std::string& arg) {
+    return std::find(flags.begin(), flags.end(), arg) != flags.end();
+  });
+}
+
+std::vector<int> CpuShare(const std::vector<int>& cpus, int replica, int n_replicas) {
+  const int n = static_cast<int>(cpus.size());
+  if (n < n_replicas) return {};
+  return {cpus.begin() + n * replica / n_replicas, cpus.begin() + n * (replica + 1) / n_replicas};
+}
 
 absl::StatusOr<Launch> ParseLaunch(const std::string& name) {
   if (name == "mpirun") return Launch::kMpirun;
@@ -112,7 +118,15 @@ std::vector<std::string> FailureNotes::Add(const std::string& line) {
     ReadNotice(line);
     return {};
   }
-  if (std::regex_match(line, kSaid) && !said_) said_ = line;
+  const std::string own = "trireme: ";
+  if (line.rfind(own, 0) == 0) {
+    if (!said_) said_ = line.substr(own.size());
+    return {};
+  }
+  if (std::regex_match(line, kSaid)) {
+    if (!said_) said_ = line;
+    return {};
+  }
   if (std::regex_match(line, match, kSlurm)) {
     how_ = StrCat("rank ", match[2].str(), " on ", match[1].str(), " ended: ", match[3].str());
     return {};

@@ -33,6 +33,15 @@ RestartPolicy::Duration RestartPolicy::AfterRun(Duration ran) {
   return std::min(wait, limits_.most);
 }
 
+namespace {
+
+// mpirun and shells exit with 128 + the signal that ended their child.
+bool TellsOfSignal(int wait_status) {
+  return WEXITSTATUS(wait_status) > 128 && WEXITSTATUS(wait_status) <= 128 + SIGRTMAX;
+}
+
+}  // namespace
+
 // One thread owns the children: PDEATHSIG is bound to the thread that starts them.
 class Supervisor::Loop {
  public:
@@ -44,7 +53,7 @@ class Supervisor::Loop {
   }
 
   ~Loop() {
-    Stop();
+    Stop({});
     close(wake_fd_);
   }
 
@@ -58,8 +67,12 @@ class Supervisor::Loop {
 
   void MarkReady() { ready_ = true; }
 
-  void Stop() {
+  void LetGo() { let_go_ = true; }
+
+  void Stop(milliseconds leave) {
     if (!thread_.joinable()) return;
+    leave_ = leave;
+    LetGo();
     stop_ = true;
     const uint64_t one = 1;
     (void)!write(wake_fd_, &one, sizeof one);
@@ -77,7 +90,6 @@ class Supervisor::Loop {
     std::optional<Clock::time_point> start_at;  // empty while it runs, or for ever
     std::string partial_line;
     FailureNotes notes;
-    std::string last_line;
   };
 
   void Run(std::promise<absl::Status> started) {
@@ -92,27 +104,32 @@ class Supervisor::Loop {
     started.set_value(absl::OkStatus());
     while (!stop_) WaitForEvents({});
 
+    for (Slot& slot : slots_) slot.start_at.reset();
+    AwaitEnds(leave_);
     for (Slot& slot : slots_) {
-      slot.start_at.reset();
       if (slot.child) slot.child->Signal(SIGTERM);
     }
-    const Clock::time_point deadline = Clock::now() + options_.stop_grace;
+    AwaitEnds(options_.stop_grace);
+    slots_.clear();  // kills what is left
+  }
+
+  void AwaitEnds(milliseconds most) {
+    const Clock::time_point deadline = Clock::now() + most;
     auto runs = [](const Slot& slot) { return slot.child.has_value(); };
     while (std::any_of(slots_.begin(), slots_.end(), runs) && Clock::now() < deadline) {
       WaitForEvents(deadline);
     }
-    slots_.clear();  // kills what is left
   }
 
   absl::Status StartReplica(Slot& slot) {
     const LaunchCommand command = options_.command(slot.index);
-    ASSIGN_OR_RETURN(ChildProcess child, ChildProcess::Start(command.argv, command.env));
+    ASSIGN_OR_RETURN(ChildProcess child,
+                     ChildProcess::Start(command.argv, command.env, command.cpus));
     slot.child.emplace(std::move(child));
     slot.program = command.argv[0];
     slot.started = Clock::now();
     slot.start_at.reset();
     slot.partial_line.clear();
-    slot.last_line.clear();
     slot.notes = FailureNotes();
     spdlog::debug("replica {}: started as pid {}: {}", slot.index, slot.child->pid(),
                   Join(command.argv, " "));
@@ -164,7 +181,6 @@ class Supervisor::Loop {
 
   void ShowLine(Slot& slot, const std::string& line) {
     for (const std::string& shown : slot.notes.Add(line)) {
-      if (!shown.empty()) slot.last_line = shown;
       if (options_.on_line) options_.on_line(slot.index, shown);
     }
   }
@@ -173,13 +189,13 @@ class Supervisor::Loop {
     if (slot.child->output_fd() >= 0) ReadOutput(slot);
     const int status = slot.child->Reap();
     slot.child.reset();
-    if (stop_) return;
+    if (let_go_) return;
     const auto ran = std::chrono::duration_cast<milliseconds>(Clock::now() - slot.started);
-    const std::string what = slot.notes.failure().value_or(
-        StrCat(slot.program, " ", DescribeExit(status)));
-    const bool gave_up = WIFEXITED(status) && WEXITSTATUS(status) > 0 && WEXITSTATUS(status) < 128;
+    const std::string what =
+        slot.notes.failure().value_or(StrCat(slot.program, " ", DescribeExit(status)));
+    const bool gave_up = WIFEXITED(status) && WEXITSTATUS(status) != 0 && !TellsOfSignal(status);
     if (!ready_ && gave_up && options_.on_hopeless) {
-      options_.on_hopeless(slot.last_line.empty() ? what : slot.last_line);
+      options_.on_hopeless(slot.index, what);
       return;
     }
     const auto wait = slot.policy.AfterRun(ran);
@@ -200,7 +216,9 @@ class Supervisor::Loop {
 
   const SupervisorOptions options_;
   const int wake_fd_;
+  milliseconds leave_{};  // set before stop_
   std::atomic<bool> stop_ = false;
+  std::atomic<bool> let_go_ = false;
   std::atomic<bool> ready_ = false;
   std::vector<Slot> slots_;  // the thread's
   std::thread thread_;
@@ -211,6 +229,7 @@ Supervisor::Supervisor(SupervisorOptions options)
 Supervisor::~Supervisor() = default;
 absl::Status Supervisor::Start() { return loop_->Start(); }
 void Supervisor::MarkReady() { loop_->MarkReady(); }
-void Supervisor::Stop() { loop_->Stop(); }
+void Supervisor::LetGo() { loop_->LetGo(); }
+void Supervisor::Stop(milliseconds leave) { loop_->Stop(leave); }
 
 }  // namespace trireme

@@ -18,9 +18,9 @@ class RestartPolicy {
  public:
   using Duration = std::chrono::milliseconds;
   struct Limits {
-    Duration first{500};
+    Duration first{250};
     Duration most{30000};
-    Duration ran_well{10000};  // a run this long forgets the failures before it
+    Duration ran_well{5000};  // a run this long forgets the failures before it
   };
 
   explicit RestartPolicy(Limits limits) : limits_(limits) {}
@@ -39,10 +39,10 @@ struct SupervisorOptions {
   RestartPolicy::Limits restart;
   std::chrono::milliseconds stop_grace{2000};  // between SIGTERM and SIGKILL in Stop()
 
-  // A replica that never was ready ended with an exit code of its own: it will not do better next
+  // A replica ended with an exit code of its own before any was ready: it will not do better next
   // time (a bad flag, an unreadable model). It is not started again. Called on the supervisor's
-  // thread with one line.
-  std::function<void(const std::string& why)> on_hopeless;
+  // thread.
+  std::function<void(int replica, const std::string& why)> on_hopeless;
 
   // Where the replicas' output goes, line by line; on the supervisor's thread.
   std::function<void(int replica, const std::string& line)> on_line;
@@ -56,12 +56,16 @@ class Supervisor {
   // NOT_FOUND if the first command cannot be run at all.
   absl::Status Start();
 
-  // Replica `replica` has registered: from now on it is started again however it ends.
+  // A replica has registered: from now on they are started again however they end.
   void MarkReady();
 
-  // Ends every replica; returns when their launch commands are gone. The kernel ends the ranks with
-  // them (DieWithParent).
-  void Stop();
+  // From now on, a replica that ends is not started again.
+  void LetGo();
+
+  // Ends every replica: waits `leave` for those that were told to leave, then SIGTERM, then
+  // SIGKILL. Returns when their launch commands are gone; the kernel ends the ranks with them
+  // (DieWithParent).
+  void Stop(std::chrono::milliseconds leave = {});
 
  private:
   class Loop;

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 
 #include "tests/launcher/processes.h"
@@ -48,6 +49,19 @@ TEST(ChildProcess, NoDescriptorIsInherited) {
   auto [output, status] = RunToEnd({"sh", "-c", "ls /proc/self/fd | wc -l"});
   close(fd);
   EXPECT_EQ(output, "4\n");  // stdin, stdout, stderr and ls's own
+}
+
+TEST(ChildProcess, RunsOnTheCpusItIsGiven) {
+  cpu_set_t mine;
+  ASSERT_EQ(sched_getaffinity(0, sizeof mine, &mine), 0);
+  int last = CPU_SETSIZE - 1;
+  while (!CPU_ISSET(last, &mine)) last--;
+  auto child = ChildProcess::Start({"sleep", "1000"}, {}, {last});
+  ASSERT_TRUE(child.ok());
+  cpu_set_t its;
+  ASSERT_EQ(sched_getaffinity(child->pid(), sizeof its, &its), 0);
+  EXPECT_EQ(CPU_COUNT(&its), 1);
+  EXPECT_TRUE(CPU_ISSET(last, &its));
 }
 
 TEST(ChildProcess, ACommandThatIsNotThereIsNamed) {

@@ -78,13 +78,25 @@ TEST(FailureNotes, WhatARankSaysItselfTellsMore) {
       Notes({"rank 2 on vm: no plan for 30 s from rank 0", kRule,
              "MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD", "with errorcode 1.",
              kRule});
-  EXPECT_EQ(shown, "rank 2 on vm: no plan for 30 s from rank 0");
+  EXPECT_EQ(shown, "");
   EXPECT_EQ(failure, "rank 2 on vm: no plan for 30 s from rank 0");
 }
 
 TEST(FailureNotes, AnUnknownNoticeIsShown) {
   const std::string text = "There are not enough slots available in the system";
   EXPECT_EQ(Notes({kRule, text, kRule}).first, kRule + "\n" + text + "\n" + kRule);
+}
+
+TEST(FailureNotes, TheProgramsOwnLastWord) {
+  const auto [shown, failure] = Notes({"trireme: DIR: no weights", "trireme: and more"});
+  EXPECT_EQ(shown, "");
+  EXPECT_EQ(failure, "DIR: no weights");
+}
+
+TEST(CpuShare, ContiguousAndDisjoint) {
+  EXPECT_THAT(CpuShare({0, 2, 4, 6, 8}, 0, 2), ElementsAre(0, 2));
+  EXPECT_THAT(CpuShare({0, 2, 4, 6, 8}, 1, 2), ElementsAre(4, 6, 8));
+  EXPECT_THAT(CpuShare({0, 1}, 2, 3), ElementsAre());
 }
 
 TEST(FailureNotes, Slurm) {

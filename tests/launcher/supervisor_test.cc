@@ -48,19 +48,22 @@ TEST(Supervisor, StartsAgainWhatEnds) {
 }
 
 TEST(Supervisor, AReplicaThatNeverWasReadyAndGivesUpIsNotStartedAgain) {
-  std::promise<std::string> why;
+  std::promise<std::pair<int, std::string>> why;
   SupervisorOptions options = Options("echo starting; echo 'trireme: no such model' >&2; exit 1");
-  options.on_hopeless = [&](const std::string& line) { why.set_value(line); };
+  options.on_hopeless = [&](int replica, const std::string& line) {
+    why.set_value({replica, line});
+  };
   Supervisor supervisor(std::move(options));
   ASSERT_TRUE(supervisor.Start().ok());
-  EXPECT_EQ(why.get_future().get(), "trireme: no such model");  // a second call would throw
+  // A second call would throw.
+  EXPECT_EQ(why.get_future().get(), std::pair(0, std::string("no such model")));
 }
 
 TEST(Supervisor, AReplicaThatIsKilledBeforeItWasReadyIsStartedAgain) {
   TempDir dir;
   PidPipe pids(dir / "pids");
   SupervisorOptions options = Options("echo $$ >" + pids.path() + "; kill -9 $$");
-  options.on_hopeless = [](const std::string& line) { ADD_FAILURE() << line; };
+  options.on_hopeless = [](int, const std::string& line) { ADD_FAILURE() << line; };
   Supervisor supervisor(std::move(options));
   ASSERT_TRUE(supervisor.Start().ok());
   const pid_t first = pids.Next();
@@ -105,6 +108,23 @@ TEST(Supervisor, StopWaitsForAReplicaThatStillWrites) {
   up.get_future().wait();
   supervisor.Stop();
   EXPECT_EQ(last, "done");
+}
+
+TEST(Supervisor, WhoLeavesByItselfIsNeitherSignalledNorStartedAgain) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options = Options("trap 'echo signalled' TERM; echo $$ >" + pids.path() +
+                                      "; read word <" + (dir / "leave") + "; echo left");
+  mkfifo((dir / "leave").c_str(), 0600);
+  std::vector<std::string> lines;
+  options.on_line = [&](int, const std::string& line) { lines.push_back(line); };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  pids.Next();
+  supervisor.LetGo();
+  close(open((dir / "leave").c_str(), O_WRONLY));
+  supervisor.Stop(milliseconds(60000));
+  EXPECT_THAT(lines, ElementsAre("left"));
 }
 
 // The supervising process itself is killed: nothing it started may live on.

@@ -1,0 +1,128 @@
+// trireme bench kernels | comm | engine: how fast this machine runs what, beside its bounds.
+#include <iostream>
+
+#include "base/log.h"
+#include "bench/comm_bench.h"
+#include "bench/engine_bench.h"
+#include "bench/kernels_bench.h"
+#include "kernels/cpu/cpu_ops.h"
+#include "launcher/commands.h"
+#include "launcher/flags.h"
+#include "launcher/rank.h"
+#include "launcher/validators.h"
+
+namespace trireme {
+namespace {
+
+void AddRounds(CLI::App& app, int* rounds) {
+  app.add_option("--rounds", *rounds, "every case once a round; the best round counts")
+      ->check(AtLeast(1))
+      ->type_name("N");
+}
+
+void AddJson(CLI::App& app, std::string* path) {
+  app.add_option("--json", *path, "also write the figures to this file")->type_name("FILE");
+}
+
+class BenchKernels : public Command {
+ public:
+  void AddFlags(CLI::App& app) override {
+    app.add_option("--threads", options_.n_threads, "threads")->check(AtLeast(1))->type_name("N");
+    app.add_option("--dtype", dtype_, "of the weights: f32, f16 or bf16")
+        ->check(OneOf({"f32", "f16", "bf16"}))
+        ->type_name("TYPE");
+    app.add_option("--activations", activations_, "f32 or bf16")
+        ->check(OneOf({"f32", "bf16"}))
+        ->type_name("TYPE");
+    app.add_option("--rows", options_.rows, "rows of the left operand, such as 1,16,512")
+        ->delimiter(',')
+        ->check(AtLeast(1))
+        ->type_name("LIST");
+    app.add_option("--only", options_.only, "cases whose name contains this")->type_name("TEXT");
+    app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
+    AddRounds(app, &options_.rounds);
+    AddJson(app, &options_.json);
+  }
+
+  absl::Status Run() override {
+    options_.weights = *ParseDType(dtype_);
+    options_.activations = *ParseDType(activations_);
+    options_.avx512 = !no_avx512_;
+    return RunKernelsBench(options_, std::cout);
+  }
+
+ private:
+  KernelsBenchOptions options_;
+  std::string dtype_ = "bf16";
+  std::string activations_ = "f32";
+  bool no_avx512_ = false;
+};
+
+class BenchComm : public Command {
+ public:
+  void AddFlags(CLI::App& app) override {
+    app.add_flag("--no-shared-memory", no_shared_memory_, "through MPI inside a host, too");
+    AddRounds(app, &options_.rounds);
+    AddJson(app, &options_.json);
+  }
+
+  absl::Status Run() override {
+    ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
+    ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, MakeCpuOps({.n_threads = 1}));
+    options_.shared_memory = !no_shared_memory_;
+    return RunCommBench(*world, *ops, options_, std::cout);
+  }
+
+ private:
+  CommBenchOptions options_;
+  bool no_shared_memory_ = false;
+};
+
+class BenchEngine : public Command {
+ public:
+  void AddFlags(CLI::App& app) override {
+    app.add_option("--shape", shape_, "random weights of this shape: tinyllama-1.1b, qwen2-0.5b, …")
+        ->type_name("NAME");
+    replica_.Add(app, ReplicaFlags::Model::kOptional);
+    app.add_option("--batches", options_.batches, "sequences that decode together")
+        ->delimiter(',')
+        ->check(AtLeast(1))
+        ->type_name("LIST");
+    app.add_option("--prompt-tokens", options_.prompt_tokens, "tokens of the prefill case")
+        ->check(AtLeast(1))
+        ->type_name("N");
+    app.add_option("--decode-steps", options_.decode_steps, "steps of a decode case")
+        ->check(AtLeast(1))
+        ->type_name("N");
+    AddRounds(app, &options_.rounds);
+    AddJson(app, &options_.json);
+  }
+
+  absl::Status Check() override {
+    if (shape_.empty() == replica_.model_dir().empty()) {
+      return InvalidArgument("expected --shape or --model");
+    }
+    return replica_.CheckRanks();
+  }
+
+  absl::Status Run() override {
+    ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
+    InitLog(StrCat("rank ", world->rank()), "warn");
+    options_.replica = replica_.Options();
+    options_.replica.shape = shape_;
+    return RunEngineBench(options_, *world, std::cout);
+  }
+
+ private:
+  std::string shape_;
+  ReplicaFlags replica_;
+  EngineBenchOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeBenchKernels() { return std::make_unique<BenchKernels>(); }
+std::unique_ptr<Command> MakeBenchComm() { return std::make_unique<BenchComm>(); }
+std::unique_ptr<Command> MakeBenchEngine() { return std::make_unique<BenchEngine>(); }
+
+}  // namespace trireme

@@ -1,0 +1,43 @@
+#include "launcher/commands.h"
+
+namespace trireme {
+
+const std::vector<CommandEntry>& Commands() {
+  static const std::vector<CommandEntry> kCommands = {
+      {"generate", "one completion, in this process or by a server",
+       "  trireme generate --model DIR --prompt 'Once upon a time' --temperature 0\n"
+       "  trireme generate --model DIR --prompt-ids 1,403,407 --max-tokens 60 --seed 7 --json\n"
+       "  mpirun -n 4 trireme generate --model DIR --tp 2 --pp 2 --prompt 'Once upon a time'\n"
+       "  trireme generate --server localhost:8070 --prompt 'Once upon a time'",
+       MakeGenerate},
+      {"serve", "controller, supervisor and replicas",
+       "  trireme serve --model DIR --tp 2 --replicas 2 --grpc-addr 0.0.0.0:8070\n"
+       "  trireme serve --model DIR --tp 4 --pp 2 --launch-args '-H node1:4,node2:4'\n"
+       "  trireme serve --model DIR --tp 8 --launch srun --launch-args '--nodes=1'",
+       MakeServe},
+      {"controller", "the front door alone; replicas dial in",
+       "  trireme controller --grpc-addr 0.0.0.0:8070", MakeController},
+      {"worker", "one rank of a replica",
+       "  mpirun -n 4 trireme worker --controller HOST:8070 --model DIR --tp 2 --pp 2\n"
+       "  srun --ntasks=8 --mpi=pmix trireme worker --controller HOST:8070 --model DIR --tp 8",
+       MakeWorker},
+      {"tokenize", "what a model's tokenizer makes of a text",
+       "  trireme tokenize --model DIR 'Once upon a time'\n"
+       "  trireme tokenize --model DIR --ids < prompt.txt",
+       MakeTokenize},
+      {"stats", "what a server does at the moment, as JSON",
+       "  trireme stats --server localhost:8070", MakeStats},
+      {"bench kernels", "how fast each kernel runs, beside the machine's bounds",
+       "  trireme bench kernels --rows 1,16,512", MakeBenchKernels},
+      {"bench comm", "how long the ranks take to exchange tensors",
+       "  mpirun -n 2 trireme bench comm", MakeBenchComm},
+      {"bench engine", "prefill and decode tokens per second, beside the machine's bounds",
+       "  trireme bench engine --shape tinyllama-1.1b --dtype bf16\n"
+       "  mpirun -n 2 trireme bench engine --shape tinyllama-1.1b --dtype bf16 --tp 2",
+       MakeBenchEngine},
+      {"version", "the version", "  trireme version", MakeVersion},
+  };
+  return kCommands;
+}
+
+}  // namespace trireme

@@ -1,0 +1,21 @@
+// The commands, one file each.
+#pragma once
+
+#include <memory>
+
+#include "launcher/command.h"
+
+namespace trireme {
+
+std::unique_ptr<Command> MakeGenerate();
+std::unique_ptr<Command> MakeServe();
+std::unique_ptr<Command> MakeController();
+std::unique_ptr<Command> MakeWorker();
+std::unique_ptr<Command> MakeTokenize();
+std::unique_ptr<Command> MakeStats();
+std::unique_ptr<Command> MakeBenchKernels();
+std::unique_ptr<Command> MakeBenchComm();
+std::unique_ptr<Command> MakeBenchEngine();
+std::unique_ptr<Command> MakeVersion();
+
+}  // namespace trireme

@@ -1,0 +1,27 @@
+// trireme controller: the front door alone; somebody else starts the replicas, which dial in.
+#include "launcher/commands.h"
+#include "launcher/front_door.h"
+
+namespace trireme {
+namespace {
+
+class ControllerCommand : public Command {
+ public:
+  void AddFlags(CLI::App& app) override { door_.AddFlags(app); }
+
+  absl::Status Run() override {
+    RETURN_IF_ERROR(door_.Open("a replica is linked", [] {}));
+    absl::Status end = door_.Wait();
+    door_.Close(/*stop_replicas=*/false);
+    return end;
+  }
+
+ private:
+  FrontDoor door_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeController() { return std::make_unique<ControllerCommand>(); }
+
+}  // namespace trireme

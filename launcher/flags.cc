@@ -1,0 +1,118 @@
+#include "launcher/flags.h"
+
+#include "comm/launch.h"
+#include "launcher/validators.h"
+#include "launcher/version.h"
+
+namespace trireme {
+namespace {
+
+const std::vector<std::string> kWeightTypes = {"f32", "f16", "bf16"};
+const std::vector<std::string> kActivationTypes = {"f32", "bf16"};
+
+SequenceParallel ParseSequenceParallel(const std::string& text) {
+  if (text == "on") return SequenceParallel::kOn;
+  if (text == "off") return SequenceParallel::kOff;
+  return SequenceParallel::kAuto;
+}
+
+}  // namespace
+
+void ReplicaFlags::Add(CLI::App& app, Model model) {
+  if (model != Model::kNone) {
+    app.add_option("--model", options_.model_dir, "directory in the Hugging Face layout")
+        ->required(model == Model::kRequired)
+        ->type_name("DIR");
+  }
+  app.add_option("--tp", options_.layout.tp, "tensor-parallel ranks: any number up to the heads")
+      ->check(AtLeast(1))
+      ->type_name("N");
+  app.add_option("--pp", options_.layout.pp, "pipeline stages: any number up to the layers")
+      ->check(AtLeast(1))
+      ->type_name("N");
+  app.add_flag("--sequence-parallel{on}", sequence_parallel_,
+               "split norms and residuals over the tp ranks, too: on, off, or auto (by each step's "
+               "tokens)")
+      ->check(OneOf({"auto", "on", "off"}));
+  app.add_option("--dtype", dtype_, "of the weights: f32, f16 or bf16; default: the checkpoint's")
+      ->check(OneOf(kWeightTypes))
+      ->type_name("TYPE");
+  app.add_option("--activations", activations_, "f32 or bf16, also of the KV cache")
+      ->check(OneOf(kActivationTypes))
+      ->type_name("TYPE");
+  app.add_option("--threads", options_.threads,
+                 "threads of a rank; 0: its share of the host's CPUs")
+      ->check(AtLeast(0))
+      ->type_name("N");
+  app.add_option("--kv-cache-bytes", options_.kv_cache_bytes,
+                 "KV cache of a rank, such as 512M or 4G; 0: half of the free memory, at most 8G")
+      ->transform(Size())
+      ->type_name("SIZE");
+  app.add_option("--max-batch-tokens", options_.max_batch_tokens, "tokens of one step at most")
+      ->check(AtLeast(1))
+      ->type_name("N");
+  app.add_option("--max-rows", options_.max_rows, "sequences that run together")
+      ->check(AtLeast(1))
+      ->type_name("N");
+  app.add_option("--context-length", options_.context_length,
+                 "tokens of prompt and answer at most; 0: the model's")
+      ->check(AtLeast(0))
+      ->type_name("N");
+  app.add_flag("--no-prefix-cache", no_prefix_cache_, "compute every prompt from its beginning");
+  app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
+}
+
+absl::Status ReplicaFlags::CheckRanks() const {
+  const int running = LaunchedRanks();
+  const Layout& layout = options_.layout;
+  if (layout.n_ranks() == running) return absl::OkStatus();
+  return InvalidArgument("--tp ", layout.tp, " x --pp ", layout.pp, " needs ", layout.n_ranks(),
+                         layout.n_ranks() == 1 ? " rank, but " : " ranks, but ", running,
+                         running == 1 ? " is" : " are", " running: start it with mpirun -n ",
+                         layout.n_ranks());
+}
+
+ReplicaOptions ReplicaFlags::Options() const {
+  ReplicaOptions options = options_;
+  options.layout.sequence_parallel = ParseSequenceParallel(sequence_parallel_);
+  options.dtype = ParseDType(dtype_);
+  options.activations = *ParseDType(activations_);
+  options.prefix_cache = !no_prefix_cache_;
+  options.avx512 = !no_avx512_;
+  options.version = Version();
+  return options;
+}
+
+std::vector<std::string> ReplicaFlags::Arguments() const {
+  std::vector<std::string> arguments = {"--model",
+                                        options_.model_dir,
+                                        "--tp",
+                                        StrCat(options_.layout.tp),
+                                        "--pp",
+                                        StrCat(options_.layout.pp),
+                                        "--sequence-parallel=" + sequence_parallel_,
+                                        "--activations",
+                                        activations_,
+                                        "--threads",
+                                        StrCat(options_.threads),
+                                        "--kv-cache-bytes",
+                                        StrCat(options_.kv_cache_bytes),
+                                        "--max-batch-tokens",
+                                        StrCat(options_.max_batch_tokens),
+                                        "--max-rows",
+                                        StrCat(options_.max_rows),
+                                        "--context-length",
+                                        StrCat(options_.context_length)};
+  if (!dtype_.empty()) arguments.insert(arguments.end(), {"--dtype", dtype_});
+  if (no_prefix_cache_) arguments.push_back("--no-prefix-cache");
+  if (no_avx512_) arguments.push_back("--no-avx512");
+  return arguments;
+}
+
+void AddLogLevel(CLI::App& app, std::string* level) {
+  app.add_option("--log-level", *level, "trace, debug, info, warn, error or off")
+      ->check(OneOf({"trace", "debug", "info", "warn", "error", "off"}))
+      ->type_name("LEVEL");
+}
+
+}  // namespace trireme

@@ -1,0 +1,42 @@
+// Flags that several commands share, defined once.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "base/status.h"
+#include "runtime/replica_rank.h"
+
+namespace trireme {
+
+// What a replica is made of: generate, serve, worker and bench engine.
+class ReplicaFlags {
+ public:
+  enum class Model { kRequired, kOptional, kNone };
+
+  void Add(CLI::App& app, Model model);
+
+  // The layout's ranks against those that mpirun or srun started.
+  absl::Status CheckRanks() const;
+
+  const std::string& model_dir() const { return options_.model_dir; }
+  const Layout& layout() const { return options_.layout; }
+  ReplicaOptions Options() const;
+
+  // The same flags again, for the command line of a worker.
+  std::vector<std::string> Arguments() const;
+
+ private:
+  ReplicaOptions options_;
+  std::string sequence_parallel_ = "auto";
+  std::string dtype_;
+  std::string activations_ = "f32";
+  bool no_prefix_cache_ = false;
+  bool no_avx512_ = false;
+};
+
+// --log-level, for commands whose log somebody reads.
+void AddLogLevel(CLI::App& app, std::string* level);
+
+}  // namespace trireme

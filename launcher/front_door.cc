@@ -1,0 +1,58 @@
+#include "launcher/front_door.h"
+
+#include <cstdio>
+
+#include "base/log.h"
+#include "comm/end_job.h"
+#include "launcher/flags.h"
+#include "launcher/version.h"
+
+namespace trireme {
+
+void FrontDoor::AddFlags(CLI::App& app) {
+  app.add_option("--grpc-addr", grpc_addr_, "where clients and replicas dial; port 0: any")
+      ->type_name("HOST:PORT");
+  AddLogLevel(app, &log_level_);
+}
+
+absl::Status FrontDoor::Open(const std::string& what, std::function<void()> on_ready) {
+  InitLog("controller", log_level_);
+  interruption_.emplace();  // before other threads
+  interruption_->Becomes([this] { Fail(absl::OkStatus()); });
+  ControllerService::Options options;
+  options.address = grpc_addr_;
+  options.version = Version();
+  options.on_replicas = [this, what, on_ready = std::move(on_ready)](size_t n_replicas) {
+    absl::MutexLock lock(&mutex_);
+    if (ready_ || n_replicas == 0) return;
+    ready_ = true;
+    on_ready();
+    std::printf("ready %s\n", what.c_str());
+    std::fflush(stdout);
+  };
+  ASSIGN_OR_RETURN(service_, ControllerService::Start(options));
+  std::printf("listening %s\n", address().c_str());
+  std::fflush(stdout);
+  return absl::OkStatus();
+}
+
+absl::Status FrontDoor::Wait() {
+  absl::MutexLock lock(&mutex_);
+  const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return end_.has_value(); };
+  mutex_.Await(absl::Condition(&ended));
+  return *end_;
+}
+
+void FrontDoor::Fail(absl::Status why) {
+  absl::MutexLock lock(&mutex_);
+  if (!end_) end_ = std::move(why);
+}
+
+std::string DialAddress(const std::string& address, bool other_hosts) {
+  const size_t colon = address.rfind(':');
+  const std::string host = address.substr(0, colon);
+  if (host != "0.0.0.0" && host != "[::]" && host != "::" && !host.empty()) return address;
+  return (other_hosts ? HostName() : "127.0.0.1") + address.substr(colon);
+}
+
+}  // namespace trireme

@@ -1,0 +1,47 @@
+// The controller's process, in what `serve` and `controller` share.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/synchronization/mutex.h"
+#include "launcher/signals.h"
+#include "server/controller_service.h"
+
+namespace trireme {
+
+// Prints `listening HOST:PORT` on stdout, and `ready WHAT` once the first replica is linked, for
+// scripts that wait for them. Runs until SIGINT or SIGTERM, or until Fail().
+class FrontDoor {
+ public:
+  void AddFlags(CLI::App& app);
+
+  // `what`: said in the ready line. UNAVAILABLE if the address cannot be listened on.
+  absl::Status Open(const std::string& what, std::function<void()> on_ready);
+  absl::Status Wait();
+  void Fail(absl::Status why);  // from any thread: Wait() returns it
+
+  // Ends every request; replicas leave, or keep their weights and look for the next controller.
+  void Close(bool stop_replicas) { service_->Stop(stop_replicas); }
+
+  const std::string& address() const { return service_->address(); }
+  const std::string& log_level() const { return log_level_; }
+
+ private:
+  std::string grpc_addr_ = "127.0.0.1:8070";
+  std::string log_level_ = "info";
+  absl::Mutex mutex_;
+  bool ready_ ABSL_GUARDED_BY(mutex_) = false;
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);
+  std::optional<Interruption> interruption_;
+  std::unique_ptr<ControllerService> service_;
+};
+
+// Where replicas dial a controller that listens on `address`: a wildcard becomes this host's name
+// if they may run on others, else the loopback address.
+std::string DialAddress(const std::string& address, bool other_hosts);
+
+}  // namespace trireme

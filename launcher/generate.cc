@@ -1,0 +1,147 @@
+// trireme generate: one completion. In this process (sharded, where mpirun started several), or by
+// a server.
+#include <cstdio>
+#include <future>
+#include <optional>
+
+#include "base/log.h"
+#include "launcher/commands.h"
+#include "launcher/flags.h"
+#include "launcher/generation_output.h"
+#include "launcher/rank.h"
+#include "launcher/signals.h"
+#include "server/generate_client.h"
+#include "server/local_controller.h"
+
+namespace trireme {
+namespace {
+
+class GenerateCommand : public Command {
+ public:
+  void AddFlags(CLI::App& app) override {
+    replica_.Add(app, ReplicaFlags::Model::kOptional);
+    app.add_option("--server", server_, "ask this server instead of loading a model")
+        ->type_name("HOST:PORT");
+    app.add_option("--served-model-name", request_.model, "with --server: which of its models")
+        ->type_name("NAME");
+    app.add_option("--prompt", request_.text, "the text to go on from")->type_name("TEXT");
+    app.add_option("--prompt-ids", request_.ids, "the same as token ids, such as 1,2,3")
+        ->delimiter(',')
+        ->type_name("IDS");
+    app.add_option("--max-tokens", request_.max_tokens,
+                   "tokens to generate at most; default: what the context leaves")
+        ->type_name("N");
+    app.add_option("--temperature", request_.temperature, "0: greedy; default: 1")->type_name("X");
+    app.add_option("--top-k", request_.top_k, "draw among the k most probable; default: all")
+        ->type_name("N");
+    app.add_option("--top-p", request_.top_p, "draw among those that add up to this; default: 1")
+        ->type_name("X");
+    app.add_option("--min-p", request_.min_p,
+                   "draw among those at least this times as probable as the first; default: 0")
+        ->type_name("X");
+    app.add_option("--seed", request_.seed, "default: drawn; --json tells it")->type_name("N");
+    app.add_option("--stop", request_.stop, "end before this text; may be repeated")
+        ->allow_extra_args(false)
+        ->type_name("TEXT");
+    app.add_flag("--ignore-eos", request_.ignore_eos, "go on past the model's end-of-text token");
+    app.add_option("--dropout", request_.dropout, "Monte-Carlo dropout probability; default: 0")
+        ->type_name("X");
+    app.add_flag("--json", json_, "print one JSON object at the end instead of the text");
+    app.add_flag("--timings", timings_, "print how fast it was on stderr");
+    AddLogLevel(app, &log_level_);
+  }
+
+  absl::Status Check() override {
+    const bool has_model = !replica_.model_dir().empty();
+    if (has_model == !server_.empty()) return InvalidArgument("expected --model or --server");
+    if (request_.text.has_value() == !request_.ids.empty()) {
+      return InvalidArgument("expected --prompt or --prompt-ids");
+    }
+    if (!has_model) return absl::OkStatus();
+    if (!request_.model.empty()) return InvalidArgument("--served-model-name is for --server");
+    return replica_.CheckRanks();
+  }
+
+  absl::Status Run() override {
+    InitLog("generate", log_level_);
+    interruption_.emplace();  // before other threads
+    return server_.empty() ? RunHere() : Ask();
+  }
+
+ private:
+  absl::Status RunHere();
+  absl::Status AskReplica(ReplicaRank& rank);
+  absl::Status Ask();
+  absl::Status Result(const GenerationOutput& output) const;
+
+  ReplicaFlags replica_;
+  std::string server_;
+  GenerateRequest request_;
+  bool json_ = false;
+  bool timings_ = false;
+  std::string log_level_ = "warn";
+  std::optional<Interruption> interruption_;
+};
+
+absl::Status GenerateCommand::RunHere() {
+  ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
+  const ReplicaProgress progress = world->rank() == 0 ? ProgressBar() : ReplicaProgress();
+  ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank,
+                   ReplicaRank::Load(replica_.Options(), *world, progress));
+  if (world->rank() == 0) return AskReplica(*rank);
+  rank->Run();
+  return absl::OkStatus();
+}
+
+// The engine runs on this thread, the controller on its own.
+absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
+  Replica& replica = rank.replica();
+  auto controller = LocalController::Start(replica);
+  if (!controller.ok()) {
+    replica.Stop();
+    rank.Run();  // sends the other ranks home
+    return controller.status();
+  }
+  GenerationOutput output(json_, stdout);
+  const uint64_t key = (*controller)->Generate(request_, [&](Event&& event) {
+    output.Add(event);
+    if (output.ended()) replica.Stop();
+  });
+  interruption_->Becomes([&] { (*controller)->Cancel(key); });
+  rank.Run();
+  interruption_->Becomes({});
+  controller->reset();
+  return Result(output);
+}
+
+absl::Status GenerateCommand::Ask() {
+  GenerationOutput output(json_, stdout);
+  std::promise<void> ended;
+  GenerateClient client(server_);  // its destructor waits for the last call back
+  const uint64_t key = client.Generate(request_, [&](Event&& event) {
+    output.Add(event);
+    if (output.ended()) ended.set_value();
+  });
+  interruption_->Becomes([&] { client.Cancel(key); });
+  ended.get_future().wait();
+  interruption_->Becomes({});
+  absl::Status result = Result(output);
+  if (result.ok() || absl::IsCancelled(result)) return result;
+  return Annotate(result, StrCat(server_, ": ", absl::StatusCodeToString(result.code())));
+}
+
+absl::Status GenerateCommand::Result(const GenerationOutput& output) const {
+  if (!output.status().ok() || !timings_) return output.status();
+  const Timings& timings = output.finished().timings;
+  std::fprintf(stderr, "%d tokens, the first after %.1f ms",
+               output.finished().usage.completion_tokens, 1e3 * timings.ttft_s);
+  if (timings.tbt_s_mean > 0) std::fprintf(stderr, ", then %.0f tokens/s", 1 / timings.tbt_s_mean);
+  std::fprintf(stderr, "\n");
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::unique_ptr<Command> MakeGenerate() { return std::make_unique<GenerateCommand>(); }
+
+}  // namespace trireme

@@ -1,0 +1,122 @@
+// trireme serve: a controller, and a supervisor that keeps its replicas running.
+#include <sched.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <optional>
+
+#include "launcher/commands.h"
+#include "launcher/flags.h"
+#include "launcher/front_door.h"
+#include "launcher/supervisor.h"
+#include "launcher/validators.h"
+
+namespace trireme {
+namespace {
+
+// Replicas that were told to leave take about as long as MPI_Finalize.
+constexpr std::chrono::milliseconds kLeave{3000};
+
+std::vector<int> AllowedCpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return cpus;
+  for (int i = 0; i < CPU_SETSIZE; i++) {
+    if (CPU_ISSET(i, &set)) cpus.push_back(i);
+  }
+  return cpus;
+}
+
+class ServeCommand : public Command {
+ public:
+  void AddFlags(CLI::App& app) override {
+    replica_.Add(app, ReplicaFlags::Model::kRequired);
+    app.add_option("--replicas", n_replicas_, "copies of the model; requests go to the least busy")
+        ->check(AtLeast(1))
+        ->type_name("N");
+    app.add_option("--served-model-name", served_name_, "default: the directory's name")
+        ->type_name("NAME");
+    app.add_option("--launch", launch_name_, "what starts the ranks: mpirun, srun or none")
+        ->check(OneOf({"mpirun", "srun", "none"}))
+        ->type_name("HOW");
+    app.add_option("--launch-args", launch_args_text_, "more arguments for mpirun or srun")
+        ->type_name("ARGS");
+    door_.AddFlags(app);
+  }
+
+  absl::Status Check() override {
+    ASSIGN_OR_RETURN(launch_, ParseLaunch(launch_name_));
+    auto arguments = SplitArguments(launch_args_text_);
+    if (!arguments.ok()) return Annotate(arguments.status(), "--launch-args");
+    launch_args_ = *std::move(arguments);
+    return absl::OkStatus();
+  }
+
+  absl::Status Run() override {
+    SupervisorOptions options;
+    options.n_replicas = launch_ == Launch::kNone ? 0 : n_replicas_;
+    options.command = [this](int replica) { return CommandOf(replica); };
+    options.on_line = [](int, const std::string& line) {
+      std::fprintf(stderr, "%s\n", line.c_str());
+    };
+    options.on_hopeless = [this](int replica, const std::string& why) {
+      door_.Fail(Unavailable("replica ", replica, ": ", why));
+    };
+    supervisor_.emplace(std::move(options));
+    RETURN_IF_ERROR(door_.Open(Describe(), [this] { supervisor_->MarkReady(); }));
+    RETURN_IF_ERROR(supervisor_->Start());
+    absl::Status end = door_.Wait();
+    supervisor_->LetGo();
+    door_.Close(/*stop_replicas=*/launch_ != Launch::kNone);
+    supervisor_->Stop(kLeave);
+    return end;
+  }
+
+ private:
+  std::string Describe() const {
+    const Layout& layout = replica_.layout();
+    return StrCat("tp=", layout.tp, " pp=", layout.pp, " replicas=", n_replicas_);
+  }
+
+  std::vector<std::string> WorkerCommandLine() const {
+    const bool other_hosts = launch_ == Launch::kSrun || NamesHosts(launch_args_);
+    std::vector<std::string> worker = {
+        std::filesystem::read_symlink("/proc/self/exe"), "worker",      "--controller",
+        DialAddress(door_.address(), other_hosts),       "--log-level", door_.log_level()};
+    if (!served_name_.empty()) {
+      worker.insert(worker.end(), {"--served-model-name", served_name_});
+    }
+    const std::vector<std::string> model = replica_.Arguments();
+    worker.insert(worker.end(), model.begin(), model.end());
+    return worker;
+  }
+
+  LaunchCommand CommandOf(int replica) const {
+    std::vector<std::string> worker = WorkerCommandLine();
+    worker.insert(worker.end(), {"--replica", StrCat(replica)});
+    LaunchCommand command =
+        MakeLaunchCommand(launch_, replica_.layout().n_ranks(), launch_args_, worker);
+    command.env.push_back("TRIREME_CONFIG");  // everything is on the command line
+    if (launch_ == Launch::kMpirun && !NamesHosts(launch_args_)) {
+      command.cpus = CpuShare(AllowedCpus(), replica, n_replicas_);
+    }
+    return command;
+  }
+
+  ReplicaFlags replica_;
+  std::optional<Supervisor> supervisor_;
+  FrontDoor door_;  // calls the supervisor
+  int n_replicas_ = 1;
+  std::string served_name_;
+  std::string launch_name_ = "mpirun";
+  std::string launch_args_text_;
+  Launch launch_ = Launch::kMpirun;
+  std::vector<std::string> launch_args_;
+};
+
+}  // namespace
+
+std::unique_ptr<Command> MakeServe() { return std::make_unique<ServeCommand>(); }
+
+}  // namespace trireme
