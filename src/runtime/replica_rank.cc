@@ -126,9 +126,7 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
                            options.layout.n_ranks());
   }
   if (options.shape.empty()) {
-    const std::string dir = options.model_dir + "/";
-    ASSIGN_OR_RETURN(const std::string config, ReadFile(dir + "config.json"));
-    ASSIGN_OR_RETURN(config_, ParseModelConfig(config, ReadIfThere(dir + "generation_config.json")));
+    ASSIGN_OR_RETURN(config_, ReadModelConfig(options.model_dir));
     ASSIGN_OR_RETURN(store_, OpenCheckpoint(options.model_dir));
     RETURN_IF_ERROR(store_->Expect(ModelTensors(config_)));
   } else {
@@ -178,7 +176,7 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
     CHECK(ParseNumber(text, &blocks));
     n_blocks = std::min(n_blocks, blocks);
   }
-  int64_t context = config_.max_positions;
+  int64_t context = config_.context();
   if (options.context_length > 0) context = std::min<int64_t>(context, options.context_length);
   const int64_t useful = (context + kKvBlockSize) / kKvBlockSize * (options.max_rows + 1) * 4;
   n_blocks = std::min(n_blocks, useful);
