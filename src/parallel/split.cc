@@ -121,7 +121,7 @@ std::vector<Range> BalanceStages(int64_t n_layers, int pp, int64_t layer_bytes, 
   }
   for (int s = 1; s < pp; ++s) {
     for (int64_t n = s + 1; n <= n_layers; ++n) {
-      for (int64_t k = n - s; k >= 1; --k) {
+      for (int64_t k = 1; k <= n - s; ++k) {
         const int64_t worst = std::max(cost[s - 1][n - k], stage_bytes(s, k));
         if (worst < cost[s][n]) {
           cost[s][n] = worst;

@@ -84,7 +84,8 @@ class Split {
 };
 
 // Contiguous stages of layers that make the largest stage's bytes smallest; the first stage also
-// holds `first_bytes` (embedding), the last `last_bytes` (LM head). Ties: fewer layers in front.
+// holds `first_bytes` (embedding), the last `last_bytes` (LM head). Ties: fewer layers in later
+// stages, because the head computes and the embedding does not.
 std::vector<Range> BalanceStages(int64_t n_layers, int pp, int64_t layer_bytes, int64_t first_bytes,
                                  int64_t last_bytes);
 

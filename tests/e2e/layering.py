@@ -27,7 +27,7 @@ LIBRARIES = {
     r"grpc(pp)?/.*|.*\.grpc\.pb\.h": r"src/server/.*|launcher/stats\.cc",
     r"(?!.*\.grpc\.).*\.pb\.h|google/protobuf/.*": r"src/server/.*",
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
-    r"hwy/.*|.*intrin\.h": r"src/kernels/.*",
+    r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
     r"CLI/.*": r"launcher/.*",
     r"pcre2\.h|utf8proc\.h": r"src/text/.*",
 }
