@@ -25,16 +25,16 @@ std::pair<A, B> Pair(const A& a, const B& b) {
 
 }  // namespace trireme
 
-#define CHECK(condition) \
+#define CHECK(condition)                    \
   if (__builtin_expect(!!(condition), 1)) { \
-  } else \
+  } else                                    \
     ::trireme::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
 // A loop that runs at most once, so that both operands can be named and printed.
-#define TRIREME_CHECK_OP(a, op, b)                                                             \
-  for (auto check_ = ::trireme::internal::Pair(a, b);                                          \
-       __builtin_expect(!(check_.first op check_.second), 0);)                                 \
-  ::trireme::CheckFailure(__FILE__, __LINE__, #a " " #op " " #b).stream()                      \
+#define TRIREME_CHECK_OP(a, op, b)                                        \
+  for (auto check_ = ::trireme::internal::Pair(a, b);                     \
+       __builtin_expect(!(check_.first op check_.second), 0);)            \
+  ::trireme::CheckFailure(__FILE__, __LINE__, #a " " #op " " #b).stream() \
       << check_.first << " vs " << check_.second << " "
 
 #define CHECK_EQ(a, b) TRIREME_CHECK_OP(a, ==, b)

@@ -33,7 +33,8 @@ class RandomAccessFile {
   absl::Status Read(size_t offset, std::span<std::byte> out) const;
 
  private:
-  RandomAccessFile(std::string path, int fd, size_t size) : path_(std::move(path)), fd_(fd), size_(size) {}
+  RandomAccessFile(std::string path, int fd, size_t size)
+      : path_(std::move(path)), fd_(fd), size_(size) {}
   std::string path_;
   int fd_;
   size_t size_;

@@ -7,11 +7,11 @@
 #include "absl/status/statusor.h"
 #include "base/str.h"
 
-#define RETURN_IF_ERROR(expr)                          \
-  do {                                                 \
+#define RETURN_IF_ERROR(expr)                           \
+  do {                                                  \
     if (absl::Status status_ = (expr); !status_.ok()) { \
-      return status_;                                  \
-    }                                                  \
+      return status_;                                   \
+    }                                                   \
   } while (false)
 
 #define TRIREME_CONCAT_(a, b) a##b

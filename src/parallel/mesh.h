@@ -1,9 +1,9 @@
 // Mesh: this rank's place, its communicators, and what Enter and Leave mean for the step.
 //
-// Models speak of two regions. Inside a sharded region (attention, MLP) a rank holds all T tokens of
-// its heads or columns; outside (residual, norms, dropout) it holds T/sp tokens of the whole hidden
-// size, sp = tp under sequence parallelism and 1 otherwise (Korthikanti et al. 2022). Enter brings
-// the normed input in, Leave brings the partial sums out:
+// Models speak of two regions. Inside a sharded region (attention, MLP) a rank holds all T tokens
+// of its heads or columns; outside (residual, norms, dropout) it holds T/sp tokens of the whole
+// hidden size, sp = tp under sequence parallelism and 1 otherwise (Korthikanti et al. 2022). Enter
+// brings the normed input in, Leave brings the partial sums out:
 //
 //               tp = 1      tensor parallel    sequence parallel
 //   Enter       nothing     nothing            all-gather
@@ -20,9 +20,9 @@ namespace trireme {
 
 // What a row-parallel product leaves on this rank: see comm/communicator.h.
 struct Partial {
-  Tensor parts;                    // [n_parts,T,H] float32, or [T,H] complete where tp = 1
+  Tensor parts;  // [n_parts,T,H] float32, or [T,H] complete where tp = 1
   const GroupSum* sum = nullptr;
-  const float* bias = nullptr;     // [H], added once after the sum; already added where tp = 1
+  const float* bias = nullptr;  // [H], added once after the sum; already added where tp = 1
 };
 
 class Mesh {
@@ -42,8 +42,8 @@ class Mesh {
   // This rank's rows of T tokens in residual regions.
   Range ResidualRows(int64_t n_tokens) const;
 
-  Tensor Enter(Arena& arena, Tensor x);                               // [T/sp,H] -> [T,H]
-  Tensor Leave(Arena& arena, const Partial& partial, DType out);      // -> [T/sp,H]
+  Tensor Enter(Arena& arena, Tensor x);                           // [T/sp,H] -> [T,H]
+  Tensor Leave(Arena& arena, const Partial& partial, DType out);  // -> [T/sp,H]
   // Where a row-parallel product of this shape is best written (tp > 1).
   Tensor PartsFor(int64_t n_parts, int64_t T, int64_t H) { return tp_group_->Parts(n_parts, T, H); }
 

@@ -25,9 +25,10 @@ Tensor ColumnParallel::Run(Ops& ops, Arena& arena, Tensor x, DType out) const {
   return y;
 }
 
-absl::StatusOr<RowParallel> RowParallel::Load(const TensorStore& store, Ops& ops, const Split& split,
-                                              DType dtype, const std::string& name, int64_t n_out,
-                                              Range cols, std::vector<int64_t> bounds, bool bias) {
+absl::StatusOr<RowParallel> RowParallel::Load(const TensorStore& store, Ops& ops,
+                                              const Split& split, DType dtype,
+                                              const std::string& name, int64_t n_out, Range cols,
+                                              std::vector<int64_t> bounds, bool bias) {
   RowParallel layer;
   layer.sum_ = split.group_sum();
   WeightSpec spec{.dtype = dtype, .col_bounds = std::move(bounds), .merges = split.merges()};

@@ -39,8 +39,8 @@ absl::StatusOr<Split> Split::Make(const ModelConfig& config, const Layout& layou
   split.ffn_ = config.ffn;
   split.vocab_ = config.vocab;
   const int64_t vocab_elements = config.vocab * config.hidden;
-  split.stages_ =
-      BalanceStages(config.n_layers, layout.pp, LayerElements(config), vocab_elements, vocab_elements);
+  split.stages_ = BalanceStages(config.n_layers, layout.pp, LayerElements(config), vocab_elements,
+                                vocab_elements);
 
   const SumTree tree(split.n_chunks_);
   std::vector<ChunkRange> parts;
@@ -110,7 +110,8 @@ std::vector<Range> BalanceStages(int64_t n_layers, int pp, int64_t layer_bytes, 
                                  int64_t last_bytes) {
   // cost[s][n]: the smallest possible largest stage when n layers are in the first s+1 stages.
   auto stage_bytes = [&](int stage, int64_t layers) {
-    return layers * layer_bytes + (stage == 0 ? first_bytes : 0) + (stage == pp - 1 ? last_bytes : 0);
+    return layers * layer_bytes + (stage == 0 ? first_bytes : 0) +
+           (stage == pp - 1 ? last_bytes : 0);
   };
   const size_t width = static_cast<size_t>(n_layers) + 1;
   std::vector<std::vector<int64_t>> cost(pp, std::vector<int64_t>(width, INT64_MAX));

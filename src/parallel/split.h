@@ -1,9 +1,9 @@
 // Split: who owns which chunks and layers. Pure arithmetic, the same on every rank.
 //
 // Heads, FFN columns and vocabulary rows are each cut into the same C chunks at floor(i*n/C), with
-// C = R = the largest power of two <= min(heads, 32), or C = tp where tp > R. A tensor-parallel rank
-// owns contiguous chunks. Equal C means equal sums (kernels/sum_tree.h): every tp <= R gives the
-// same bits.
+// C = R = the largest power of two <= min(heads, 32), or C = tp where tp > R. A tensor-parallel
+// rank owns contiguous chunks. Equal C means equal sums (kernels/sum_tree.h): every tp <= R gives
+// the same bits.
 #pragma once
 
 #include <cstdint>

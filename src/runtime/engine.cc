@@ -15,14 +15,14 @@ Engine::Engine(const ModelConfig& config, std::unique_ptr<Model> model, Mesh& me
   Ops& ops = mesh.ops();
   const Split& split = mesh.split();
   const int64_t K = split.kv_heads().size(), D = config.head_dim;
-  const int64_t page_bytes = options.n_blocks * K * D * kKvBlockSize *
-                             static_cast<int64_t>(SizeOf(options.activations));
+  const int64_t page_bytes =
+      options.n_blocks * K * D * kKvBlockSize * static_cast<int64_t>(SizeOf(options.activations));
   kv_pages_ = ops.Allocate(static_cast<size_t>(2 * page_bytes * split.layers().size()));
   for (int64_t i = 0; i < split.layers().size(); ++i) {
     std::byte* k = kv_pages_.data() + 2 * i * page_bytes;
-    kv_.push_back({Tensor(k, options.activations, {options.n_blocks, K, D, kKvBlockSize}),
-                   Tensor(k + page_bytes, options.activations,
-                          {options.n_blocks, K, kKvBlockSize, D})});
+    kv_.push_back(
+        {Tensor(k, options.activations, {options.n_blocks, K, D, kKvBlockSize}),
+         Tensor(k + page_bytes, options.activations, {options.n_blocks, K, kKvBlockSize, D})});
   }
 
   StepSize largest = options.largest;
@@ -84,8 +84,7 @@ ModelStep Engine::Prepare(const StepPlan& plan) {
   step.sin = upload(DType::kF32, {T, rope_.half_dim()}, sin_.data());
   step.attention.q_starts = upload(DType::kI32, {S + 1}, plan.q_starts.data());
   step.attention.kv_lens = upload(DType::kI32, {S}, plan.kv_lens.data());
-  step.attention.block_table =
-      upload(DType::kI32, {S, plan.max_blocks}, plan.block_table.data());
+  step.attention.block_table = upload(DType::kI32, {S, plan.max_blocks}, plan.block_table.data());
   step.kv = kv_;
   if (!plan.dropout.empty()) {
     dropout_ = plan.dropout;

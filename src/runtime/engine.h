@@ -14,9 +14,9 @@
 namespace trireme {
 
 struct EngineOptions {
-  DType activations = DType::kF32;   // also of the KV pages
+  DType activations = DType::kF32;  // also of the KV pages
   int64_t n_blocks = 0;
-  StepSize largest;                  // of any plan
+  StepSize largest;  // of any plan
   int32_t context_length = 0;
 };
 
@@ -47,7 +47,7 @@ class Engine {
   Rope rope_;
   std::unique_ptr<Sampler> sampler_;  // last stage
   Buffer kv_pages_;
-  std::vector<KvLayer> kv_;           // of this rank's layers
+  std::vector<KvLayer> kv_;  // of this rank's layers
   StepArenas arenas_;
   std::vector<int32_t> padded_ids_, padded_slots_, padded_positions_, rows_;
   std::vector<float> cos_, sin_;

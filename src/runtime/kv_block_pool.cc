@@ -10,8 +10,8 @@ KvBlockPool::KvBlockPool(int64_t n_blocks, int64_t block_size)
 }
 
 size_t KvBlockPool::KeyHash::operator()(const Key& key) const {
-  uint64_t hash = static_cast<uint64_t>(key.before) * 0x9E3779B97F4A7C15u +
-                  std::hash<std::string>()(key.root);
+  uint64_t hash =
+      static_cast<uint64_t>(key.before) * 0x9E3779B97F4A7C15u + std::hash<std::string>()(key.root);
   for (int32_t id : key.ids) {
     hash = (hash ^ static_cast<uint32_t>(id)) * 0xFF51AFD7ED558CCDu;
     hash ^= hash >> 32;
@@ -19,12 +19,13 @@ size_t KvBlockPool::KeyHash::operator()(const Key& key) const {
   return hash;
 }
 
-KvBlockPool::Match KvBlockPool::Acquire(const std::string& root,
-                                        std::span<const int32_t> ids, int64_t max_blocks) {
+KvBlockPool::Match KvBlockPool::Acquire(const std::string& root, std::span<const int32_t> ids,
+                                        int64_t max_blocks) {
   Match match;
   while (static_cast<int64_t>(match.blocks.size()) < max_blocks &&
          static_cast<int64_t>(ids.size()) >= block_size_) {
-    auto it = tree_.find(Key{match.chain, match.chain == 0 ? root : std::string(),
+    auto it = tree_.find(Key{match.chain,
+                             match.chain == 0 ? root : std::string(),
                              {ids.begin(), ids.begin() + block_size_}});
     if (it == tree_.end()) break;
     match.blocks.push_back(it->second.block);

@@ -3,9 +3,9 @@
 //
 // A full block is known by its chain: the chain of the block before it and the ids in it. The first
 // block of a chain has a root instead: text that stands for all else that the contents depend on
-// (cache salt, dropout). Blocks that no sequence holds stay in the tree until they are needed, least
-// recently used first; because a sequence releases its last block first, a block goes before the
-// one it extends.
+// (cache salt, dropout). Blocks that no sequence holds stay in the tree until they are needed,
+// least recently used first; because a sequence releases its last block first, a block goes before
+// the one it extends.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ class KvBlockPool {
   int64_t n_blocks() const { return static_cast<int64_t>(blocks_.size()); }
   int64_t block_size() const { return block_size_; }
   int64_t n_free() const { return static_cast<int64_t>(free_.size() + lru_.size()); }
-  int64_t n_used() const { return n_blocks() - n_free(); }                    // held by sequences
-  int64_t n_cached() const { return static_cast<int64_t>(lru_.size()); }      // by the tree alone
+  int64_t n_used() const { return n_blocks() - n_free(); }                // held by sequences
+  int64_t n_cached() const { return static_cast<int64_t>(lru_.size()); }  // by the tree alone
 
   struct Match {
     std::vector<int32_t> blocks;  // each with one more reference
@@ -68,14 +68,14 @@ class KvBlockPool {
   using Tree = std::unordered_map<Key, Entry, KeyHash>;
   struct Block {
     int32_t references = 0;
-    const Key* key = nullptr;            // in the tree
-    std::list<int32_t>::iterator lru;    // valid where references == 0 and key
+    const Key* key = nullptr;          // in the tree
+    std::list<int32_t>::iterator lru;  // valid where references == 0 and key
   };
 
   int64_t block_size_;
   std::vector<Block> blocks_;
-  std::vector<int32_t> free_;   // neither held nor cached
-  std::list<int32_t> lru_;      // cached and not held, least recently used first
+  std::vector<int32_t> free_;  // neither held nor cached
+  std::list<int32_t> lru_;     // cached and not held, least recently used first
   Tree tree_;
   Chain next_chain_ = 1;
 };

@@ -17,7 +17,7 @@ namespace trireme {
 // The step's temporaries. A sublayer resets its own arena and reads the other's last output, so two
 // of them carry any number of layers.
 struct StepArenas {
-  Arena step;       // inputs, residual, logits
+  Arena step;  // inputs, residual, logits
   Arena attention;
   Arena mlp;
 };
@@ -27,9 +27,9 @@ struct ModelStep {
   Mesh& mesh;
   StepArenas& arenas;
   DType activations = DType::kF32;
-  Tensor ids;                           // [Tp] int32
-  Tensor cos, sin;                      // [Tp, D/2] float32
-  Tensor slots;                         // [Tp] int32, -1 for padding
+  Tensor ids;       // [Tp] int32
+  Tensor cos, sin;  // [Tp, D/2] float32
+  Tensor slots;     // [Tp] int32, -1 for padding
   AttentionPlan attention;
   std::span<const DropoutRow> dropout;  // rows of this rank's residual region; empty: none
   std::span<const KvLayer> kv;          // of this rank's layers
@@ -46,8 +46,8 @@ class Model {
  public:
   virtual ~Model() = default;
 
-  virtual Tensor Embed(ModelStep& step) const = 0;                    // -> [Tp/sp,H]
-  virtual void Forward(ModelStep& step, Tensor residual) const = 0;   // in place, [Tp/sp,H]
+  virtual Tensor Embed(ModelStep& step) const = 0;                   // -> [Tp/sp,H]
+  virtual void Forward(ModelStep& step, Tensor residual) const = 0;  // in place, [Tp/sp,H]
   // Logits of chosen rows over this rank's vocabulary. rows: [S] int32, global token rows.
   virtual Tensor Logits(ModelStep& step, Tensor residual, Tensor rows) const = 0;  // -> [S,V] f32
 
@@ -69,9 +69,9 @@ std::vector<TensorSpec> ModelTensors(const ModelConfig& config);
 
 // Reads this rank's part. `progress` is called with bytes read so far, from this thread.
 using LoadProgress = std::function<void(int64_t bytes)>;
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config, const TensorStore& store,
-                                                 Ops& ops, const Split& split,
-                                                 const ModelOptions& options,
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config,
+                                                 const TensorStore& store, Ops& ops,
+                                                 const Split& split, const ModelOptions& options,
                                                  const LoadProgress& progress);
 
 }  // namespace trireme

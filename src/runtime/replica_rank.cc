@@ -75,12 +75,12 @@ absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOpti
                                                                const ReplicaProgress& progress) {
   std::unique_ptr<ReplicaRank> rank(new ReplicaRank(world));
   RETURN_IF_ERROR(rank->Agree(rank->Open(options)));
-  RETURN_IF_ERROR(rank->AgreeOn(StrCat(
-      "version=", options.version, " build=", BuildId(), " model=", rank->fingerprint_, " tp=", options.layout.tp,
-      " pp=", options.layout.pp,
-      " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
-      " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
-      " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
+  RETURN_IF_ERROR(rank->AgreeOn(
+      StrCat("version=", options.version, " build=", BuildId(), " model=", rank->fingerprint_,
+             " tp=", options.layout.tp, " pp=", options.layout.pp,
+             " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
+             " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
+             " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
   RETURN_IF_ERROR(rank->Agree(rank->LoadWeights(options, progress)));
   RETURN_IF_ERROR(rank->Agree(rank->Start(options)));
   return rank;
@@ -110,8 +110,8 @@ absl::Status ReplicaRank::AgreeOn(const std::string& mine) {
     const std::vector<std::string> a = SplitString(all[0], ' '), b = SplitString(all[r], ' ');
     for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
       if (a[i] == b[i]) continue;
-      return FailedPrecondition("the ranks differ: rank 0 on ", hosts[0], " has ", a[i], ", rank ", r,
-                                " on ", hosts[r], " has ", b[i],
+      return FailedPrecondition("the ranks differ: rank 0 on ", hosts[0], " has ", a[i], ", rank ",
+                                r, " on ", hosts[r], " has ", b[i],
                                 "; start all ranks with one program, one model and equal flags");
     }
   }
@@ -135,9 +135,9 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
   }
   dtype_ = options.dtype.value_or(config_.dtype);
   ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank()));
-  fingerprint_ = StrCat(store_->Fingerprint(), "/", Name(dtype_), "/", Name(options.activations),
-                        "/kv-", Name(options.activations), "/chunks-", split_->n_chunks(), "/",
-                        kArithmetic);
+  fingerprint_ =
+      StrCat(store_->Fingerprint(), "/", Name(dtype_), "/", Name(options.activations), "/kv-",
+             Name(options.activations), "/chunks-", split_->n_chunks(), "/", kArithmetic);
   const CpuOptions share = CpuShare(options, world_);
   if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
   // The pool pins its caller; until Run() this thread is the parent of others, which are free.
@@ -152,11 +152,10 @@ absl::Status ReplicaRank::LoadWeights(const ReplicaOptions& options,
                                       const ReplicaProgress& progress) {
   const int64_t share = store_->bytes() * static_cast<int64_t>(SizeOf(dtype_)) /
                         static_cast<int64_t>(SizeOf(config_.dtype)) / options.layout.n_ranks();
-  ASSIGN_OR_RETURN(model_,
-                   LoadModel(config_, *store_, *ops_, *split_, ModelOptions{.dtype = dtype_},
-                             [&](int64_t bytes) {
-                               if (progress) progress(bytes, std::max(bytes, share));
-                             }));
+  ASSIGN_OR_RETURN(model_, LoadModel(config_, *store_, *ops_, *split_,
+                                     ModelOptions{.dtype = dtype_}, [&](int64_t bytes) {
+                                       if (progress) progress(bytes, std::max(bytes, share));
+                                     }));
   weight_bytes_ = model_->weight_bytes();
   return absl::OkStatus();
 }
@@ -170,8 +169,8 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
   }
   // Every rank has as many blocks as the poorest.
   int64_t n_blocks = INT32_MAX / kKvBlockSize;
-  for (const std::string& text :
-       world_.Exchange(StrCat(kv_bytes / Engine::KvBlockBytes(config_, *split_, options.activations)))) {
+  for (const std::string& text : world_.Exchange(
+           StrCat(kv_bytes / Engine::KvBlockBytes(config_, *split_, options.activations)))) {
     int64_t blocks = 0;
     CHECK(ParseNumber(text, &blocks));
     n_blocks = std::min(n_blocks, blocks);
@@ -191,12 +190,12 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
   traffic.timeout = options.timeout;
   world_.Reserve(traffic);
   mesh_ = std::make_unique<Mesh>(world_, *ops_, *split_);
-  engine_ = std::make_unique<Engine>(
-      config_, std::move(model_), *mesh_,
-      EngineOptions{.activations = options.activations,
-                    .n_blocks = n_blocks,
-                    .largest = largest,
-                    .context_length = static_cast<int32_t>(context)});
+  engine_ =
+      std::make_unique<Engine>(config_, std::move(model_), *mesh_,
+                               EngineOptions{.activations = options.activations,
+                                             .n_blocks = n_blocks,
+                                             .largest = largest,
+                                             .context_length = static_cast<int32_t>(context)});
 
   scheduler_options_ = {.n_blocks = n_blocks,
                         .max_rows = options.max_rows,
@@ -226,7 +225,8 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
 
 ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   ReplicaInfo info;
-  const std::filesystem::path directory = std::filesystem::path(options.model_dir).lexically_normal();
+  const std::filesystem::path directory =
+      std::filesystem::path(options.model_dir).lexically_normal();
   info.model = !options.served_name.empty() ? options.served_name
                : !options.shape.empty()     ? options.shape
                : directory.has_filename()   ? directory.filename().string()

@@ -14,20 +14,20 @@
 namespace trireme {
 
 struct ReplicaOptions {
-  std::string model_dir;        // Hugging Face layout; empty with `shape`
-  std::string shape;            // random weights of a named shape (runtime/config.h), for benches
-  std::string served_name;      // empty: the directory's name
+  std::string model_dir;    // Hugging Face layout; empty with `shape`
+  std::string shape;        // random weights of a named shape (runtime/config.h), for benches
+  std::string served_name;  // empty: the directory's name
   Layout layout;
-  std::optional<DType> dtype;   // weights; unset: the checkpoint's
+  std::optional<DType> dtype;  // weights; unset: the checkpoint's
   DType activations = DType::kF32;
-  int threads = 0;              // per rank; 0: the host's CPUs shared by its ranks
-  int64_t kv_cache_bytes = 0;   // per rank; 0: half of the memory free after loading
+  int threads = 0;             // per rank; 0: the host's CPUs shared by its ranks
+  int64_t kv_cache_bytes = 0;  // per rank; 0: half of the memory free after loading
   int32_t max_rows = 64;
   int32_t max_batch_tokens = 512;
-  int32_t context_length = 0;   // 0: the model's
+  int32_t context_length = 0;  // 0: the model's
   bool prefix_cache = true;
   bool avx512 = true;
-  std::string version;          // of the program; must be equal on all ranks
+  std::string version;  // of the program; must be equal on all ranks
   std::chrono::milliseconds timeout{30000};
 };
 
@@ -36,8 +36,8 @@ using ReplicaProgress = std::function<void(int64_t bytes, int64_t total)>;
 
 class ReplicaRank {
  public:
-  // Collective over the world; either all ranks succeed or all return the first rank's error. Refuses
-  // ranks that differ in program version, options or model, by name.
+  // Collective over the world; either all ranks succeed or all return the first rank's error.
+  // Refuses ranks that differ in program version, options or model, by name.
   static absl::StatusOr<std::unique_ptr<ReplicaRank>> Load(const ReplicaOptions& options,
                                                            World& world,
                                                            const ReplicaProgress& progress = {});

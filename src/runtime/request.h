@@ -30,10 +30,10 @@ struct SequenceRequest {
   std::vector<int32_t> emitted_ids;  // already delivered: prefilled again, never drawn again
   SamplingParams sampling;
   uint32_t choice = 0;
-  int32_t max_tokens = 0;  // ids to generate in all, emitted_ids included
-  int32_t min_tokens = 0;  // stop ids cannot be drawn before
+  int32_t max_tokens = 0;         // ids to generate in all, emitted_ids included
+  int32_t min_tokens = 0;         // stop ids cannot be drawn before
   std::vector<int32_t> stop_ids;  // end the sequence; the id is not emitted
-  float dropout = 0;       // Monte-Carlo dropout probability [0,1)
+  float dropout = 0;              // Monte-Carlo dropout probability [0,1)
   uint64_t dropout_seed = 0;
   std::string cache_salt;  // prefix-cache entries are shared between equal salts only
   int32_t priority = 0;    // higher first
@@ -46,21 +46,21 @@ struct SequenceDelta {
   std::vector<int32_t> ids;
   std::optional<FinishReason> finish;
   std::optional<int32_t> matched_stop_id;
-  int32_t cached_tokens = 0;    // with the first delta: prompt tokens found in the prefix cache
-  std::string error;            // with kError: one line
+  int32_t cached_tokens = 0;  // with the first delta: prompt tokens found in the prefix cache
+  std::string error;          // with kError: one line
 };
 
 struct ReplicaStats {
-  int64_t steps = 0;             // plans committed since start
-  int32_t running = 0;           // sequences that hold KV blocks
-  int32_t waiting = 0;           // sequences that wait for blocks
+  int64_t steps = 0;    // plans committed since start
+  int32_t running = 0;  // sequences that hold KV blocks
+  int32_t waiting = 0;  // sequences that wait for blocks
   int64_t kv_blocks_total = 0;
   int64_t kv_blocks_used = 0;    // held by sequences
   int64_t kv_blocks_cached = 0;  // held by the prefix cache alone
   int64_t prefix_queries = 0;    // prompt tokens looked up
   int64_t prefix_hits = 0;       // … and found
   int64_t preemptions = 0;
-  int64_t prompt_tokens = 0;     // computed by prefill
+  int64_t prompt_tokens = 0;  // computed by prefill
   int64_t generated_tokens = 0;
 };
 
@@ -72,25 +72,25 @@ struct StepReport {
 
 // What a replica says of itself when it registers.
 struct ReplicaInfo {
-  std::string model;            // served name
-  std::string fingerprint;      // weights, dtypes, KV format, reduction class: equal = same bits
-  std::string tokenizer_json;   // text of the files beside the weights; empty if absent
+  std::string model;           // served name
+  std::string fingerprint;     // weights, dtypes, KV format, reduction class: equal = same bits
+  std::string tokenizer_json;  // text of the files beside the weights; empty if absent
   std::string tokenizer_config_json;
   std::vector<int32_t> eos_ids;
   int32_t vocab_size = 0;
-  int32_t context_length = 0;   // prompt + generated ids
-  int32_t max_rows = 0;         // sequences that run together
-  int64_t kv_tokens = 0;        // KV capacity
+  int32_t context_length = 0;  // prompt + generated ids
+  int32_t max_rows = 0;        // sequences that run together
+  int64_t kv_tokens = 0;       // KV capacity
   int32_t kv_block_size = 0;
   int32_t tp = 1;
   int32_t pp = 1;
   bool sequence_parallel = false;
-  std::string dtype;            // weights
+  std::string dtype;  // weights
   std::string activations;
-  std::string device;           // e.g. "cpu AVX-512"
-  std::string version;          // of the program
-  std::vector<std::string> hosts;    // by rank
-  std::vector<int64_t> rank_pids;    // by rank
+  std::string device;              // e.g. "cpu AVX-512"
+  std::string version;             // of the program
+  std::vector<std::string> hosts;  // by rank
+  std::vector<int64_t> rank_pids;  // by rank
 };
 
 }  // namespace trireme

@@ -2,8 +2,8 @@
 //
 // All filters keep a prefix of the ids ordered by (logit descending, id ascending). The ranks
 // exchange their best candidates, agree on the last id kept, and mask what comes after it; then one
-// Gumbel-max draw (kernels/ops.h) per rank and one exchange of winners decide. Where the candidates do
-// not reach far enough, the exchange is repeated with eight times as many.
+// Gumbel-max draw (kernels/ops.h) per rank and one exchange of winners decide. Where the candidates
+// do not reach far enough, the exchange is repeated with eight times as many.
 #pragma once
 
 #include <span>
@@ -29,10 +29,10 @@ class Sampler {
  private:
   // What is known of a row that has filters.
   struct Filtered {
-    int32_t index = 0;                   // into rows
-    std::vector<Scored> candidates;      // merged, best first
-    int64_t n_reliable = 0;              // of them: no unseen id comes before
-    float total_mass = 0;                // sum over the vocabulary of exp((l - max) / temperature)
+    int32_t index = 0;               // into rows
+    std::vector<Scored> candidates;  // merged, best first
+    int64_t n_reliable = 0;          // of them: no unseen id comes before
+    float total_mass = 0;            // sum over the vocabulary of exp((l - max) / temperature)
   };
 
   void Ban(Tensor logits, std::span<const SampleRow> rows) const;

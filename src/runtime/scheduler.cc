@@ -140,8 +140,8 @@ bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
   sequence.n_chained = n_matched;
   sequence.n_planned = n_matched * pool_.block_size();
   if (sequence.n_generated() == static_cast<int64_t>(sequence.request.emitted_ids.size())) {
-    sequence.cached_tokens = static_cast<int32_t>(
-        std::min<int64_t>(sequence.n_planned, static_cast<int64_t>(sequence.request.prompt_ids.size())));
+    sequence.cached_tokens = static_cast<int32_t>(std::min<int64_t>(
+        sequence.n_planned, static_cast<int64_t>(sequence.request.prompt_ids.size())));
   }
   running_.insert(waiting_.extract(waiting_.begin()));
   Extend(sequence, budget, plan);
@@ -223,8 +223,8 @@ void Scheduler::EnterFullBlocks(Sequence& sequence) {
   for (; (sequence.n_chained + 1) * size <= sequence.n_planned; ++sequence.n_chained) {
     const std::span<const int32_t> ids(sequence.tokens.data() + sequence.n_chained * size,
                                        static_cast<size_t>(size));
-    sequence.chain = pool_.Insert(sequence.root, sequence.chain, ids,
-                                  sequence.blocks[sequence.n_chained]);
+    sequence.chain =
+        pool_.Insert(sequence.root, sequence.chain, ids, sequence.blocks[sequence.n_chained]);
   }
 }
 
@@ -265,8 +265,8 @@ void Scheduler::Commit(const StepResult& result) {
 
 void Scheduler::Accept(Sequence& sequence, int32_t id) {
   const SequenceRequest& request = sequence.request;
-  const bool stops = std::find(request.stop_ids.begin(), request.stop_ids.end(), id) !=
-                     request.stop_ids.end();
+  const bool stops =
+      std::find(request.stop_ids.begin(), request.stop_ids.end(), id) != request.stop_ids.end();
   if (stops && sequence.n_generated() >= request.min_tokens) {
     End(sequence, FinishReason::kStop, id);
     return;

@@ -30,7 +30,7 @@ struct SchedulerOptions {
   int32_t max_batch_tokens = 512;  // tokens of one step; at least max_rows
   int32_t context_length = 0;      // prompt + generated ids; at most n_blocks * block_size
   int32_t vocab_size = 0;
-  int pp = 1;                      // decoding rows are spread over this many plans
+  int pp = 1;  // decoding rows are spread over this many plans
   bool prefix_cache = true;
   int64_t sequence_parallel_tokens = INT64_MAX;  // steps of at least so many tokens use it
 };
@@ -62,14 +62,14 @@ class Scheduler {
   struct Sequence {
     SequenceRequest request;
     Rank rank;
-    std::vector<int32_t> tokens;   // prompt, emitted, generated
-    int64_t n_planned = 0;         // tokens whose KV is written or will be by a plan in flight
+    std::vector<int32_t> tokens;  // prompt, emitted, generated
+    int64_t n_planned = 0;        // tokens whose KV is written or will be by a plan in flight
     std::vector<int32_t> blocks;
     std::string root;              // see KvBlockPool
     KvBlockPool::Chain chain = 0;  // of the blocks entered in the prefix tree
     int64_t n_chained = 0;         // how many those are
     int plans_in_flight = 0;
-    bool ended = false;            // reported; its blocks go with its last plan
+    bool ended = false;                    // reported; its blocks go with its last plan
     std::optional<int32_t> cached_tokens;  // until told in a delta
 
     int64_t n_generated() const {

@@ -1,5 +1,5 @@
-// StepPlan: what every rank does next. StepResult: what came of it. Flat, so that all ranks read the
-// same bytes.
+// StepPlan: what every rank does next. StepResult: what came of it. Flat, so that all ranks read
+// the same bytes.
 //
 // Example: sequence A is prefilled with its last 3 tokens, B decodes one; both want an id.
 //   tokens     a5 a6 a7 | b9         q_starts   0 3 4
@@ -22,23 +22,23 @@ struct SampleRow {
   int32_t row = 0;  // index into tokens
   SamplingParams params;
   uint32_t choice = 0;
-  uint32_t token_index = 0;            // index of the id to draw among the generated ones
-  std::vector<int32_t> banned_ids;     // cannot be drawn (min_tokens)
+  uint32_t token_index = 0;         // index of the id to draw among the generated ones
+  std::vector<int32_t> banned_ids;  // cannot be drawn (min_tokens)
 };
 
 struct StepPlan {
   enum class Kind : int32_t { kStep, kStop };
   Kind kind = Kind::kStep;
   bool sequence_parallel = false;
-  int64_t id = 0;                      // ascending
-  std::vector<int32_t> tokens;         // [T] sequences one after the other
-  std::vector<int32_t> positions;      // [T]
-  std::vector<int32_t> slots;          // [T] KV slot that each token is written to
-  std::vector<int32_t> q_starts;       // [S+1]
-  std::vector<int32_t> kv_lens;        // [S] after this step
-  std::vector<int32_t> block_table;    // [S,max_blocks], -1 pads
+  int64_t id = 0;                    // ascending
+  std::vector<int32_t> tokens;       // [T] sequences one after the other
+  std::vector<int32_t> positions;    // [T]
+  std::vector<int32_t> slots;        // [T] KV slot that each token is written to
+  std::vector<int32_t> q_starts;     // [S+1]
+  std::vector<int32_t> kv_lens;      // [S] after this step
+  std::vector<int32_t> block_table;  // [S,max_blocks], -1 pads
   int32_t max_blocks = 0;
-  std::vector<DropoutRow> dropout;     // [T], or empty where no row has any
+  std::vector<DropoutRow> dropout;  // [T], or empty where no row has any
   std::vector<SampleRow> samples;
 
   int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }

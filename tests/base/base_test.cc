@@ -26,8 +26,7 @@ TEST(FileTest, WritesAndReadsBack) {
 TEST(FileTest, ErrorsNameThePathAndTheReason) {
   const auto missing = ReadFile("/nowhere/file");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(Message(missing.status()),
-            "/nowhere/file: cannot open: No such file or directory");
+  EXPECT_EQ(Message(missing.status()), "/nowhere/file: cannot open: No such file or directory");
   EXPECT_EQ(Message(ReadFile("/").status()), "/: expected a regular file");
 }
 

@@ -1,5 +1,5 @@
-// Runs a fuzz target once on every file of the folders named on the command line: the corpus replayed
-// by compilers that have no libFuzzer.
+// Runs a fuzz target once on every file of the folders named on the command line: the corpus
+// replayed by compilers that have no libFuzzer.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

@@ -80,8 +80,7 @@ TEST(SplitTest, GroupSumFinishesOneTree) {
 TEST(SplitTest, StagesBalanceBytes) {
   EXPECT_THAT(BalanceStages(4, 2, 10, 0, 0), ElementsAre(Range{0, 2}, Range{2, 4}));
   // A heavy embedding and head leave their stages fewer layers.
-  EXPECT_THAT(BalanceStages(6, 3, 10, 20, 20),
-              ElementsAre(Range{0, 2}, Range{2, 5}, Range{5, 6}));
+  EXPECT_THAT(BalanceStages(6, 3, 10, 20, 20), ElementsAre(Range{0, 2}, Range{2, 5}, Range{5, 6}));
   EXPECT_THAT(BalanceStages(5, 5, 1, 100, 100),
               ElementsAre(Range{0, 1}, Range{1, 2}, Range{2, 3}, Range{3, 4}, Range{4, 5}));
 }

@@ -16,8 +16,8 @@ struct Arrival {
 };
 
 struct Outcome {
-  std::map<uint64_t, std::vector<int32_t>> ids;                           // by sequence
-  std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits;     // by (seed, token index)
+  std::map<uint64_t, std::vector<int32_t>> ids;                        // by sequence
+  std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits;  // by (seed, token index)
   ReplicaStats stats;
   int64_t steps = 0;
   Traffic traffic;  // of rank 0's tensor-parallel group
@@ -26,8 +26,8 @@ struct Outcome {
 // The sequences' seeds must differ: they name the logits.
 Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals);
 
-std::string GoldenModel(const std::string& name);   // tests/golden/logits/<name>
-std::string BundledModel();                         // examples/models/…
-std::string SharedModel(const std::string& name);   // ../shared/models/<name>; "" if absent
+std::string GoldenModel(const std::string& name);  // tests/golden/logits/<name>
+std::string BundledModel();                        // examples/models/…
+std::string SharedModel(const std::string& name);  // ../shared/models/<name>; "" if absent
 
 }  // namespace trireme

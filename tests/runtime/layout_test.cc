@@ -83,12 +83,8 @@ TEST_P(LayoutTest, TheReferenceGenerates) {
 }
 
 TEST_P(LayoutTest, SameBitsOnEveryLayout) {
-  for (const Layout& layout : std::vector<Layout>{{.tp = 2},
-                                                  {.tp = 3},
-                                                  {.tp = 4},
-                                                  {.tp = 2, .pp = 2},
-                                                  {.pp = 2},
-                                                  {.tp = 3, .pp = 2}}) {
+  for (const Layout& layout : std::vector<Layout>{
+           {.tp = 2}, {.tp = 3}, {.tp = 4}, {.tp = 2, .pp = 2}, {.pp = 2}, {.tp = 3, .pp = 2}}) {
     for (SequenceParallel sp : {SequenceParallel::kOff, SequenceParallel::kOn}) {
       if (layout.tp == 1 && sp == SequenceParallel::kOn) continue;
       ReplicaOptions options = Base(GetParam());
@@ -139,7 +135,8 @@ TEST_P(LayoutTest, SameBitsForRandomSchedules) {
   };
   for (int i = 0; i < n; ++i) {
     ReplicaOptions options = Base(GetParam());
-    options.layout = {.tp = draw(1, 4), .pp = draw(1, 2),
+    options.layout = {.tp = draw(1, 4),
+                      .pp = draw(1, 2),
                       .sequence_parallel = static_cast<SequenceParallel>(draw(0, 2))};
     options.max_rows = draw(1, 9);
     options.max_batch_tokens = options.max_rows + draw(0, 50);
@@ -149,8 +146,8 @@ TEST_P(LayoutTest, SameBitsForRandomSchedules) {
     int step = 0;
     for (Arrival& arrival : arrivals) arrival.before_step = step += draw(0, 3);
     ExpectSameBits(RunOnThreads(options, arrivals), Reference(GetParam()),
-                   StrCat("draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp,
-                          " sp ", static_cast<int>(options.layout.sequence_parallel), " rows ",
+                   StrCat("draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp, " sp ",
+                          static_cast<int>(options.layout.sequence_parallel), " rows ",
                           options.max_rows, " tokens ", options.max_batch_tokens));
     if (HasFatalFailure()) return;
   }

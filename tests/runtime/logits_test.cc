@@ -50,7 +50,8 @@ std::vector<float> Logits(ReplicaRank& rank, const std::vector<int32_t>& ids, si
       plan.tokens.push_back(ids[i]);
       plan.positions.push_back(static_cast<int32_t>(i));
       plan.slots.push_back(static_cast<int32_t>(i));
-      plan.samples.push_back({.row = static_cast<int32_t>(i - begin), .params = {.temperature = 0}});
+      plan.samples.push_back(
+          {.row = static_cast<int32_t>(i - begin), .params = {.temperature = 0}});
     }
     plan.q_starts = {0, static_cast<int32_t>(end - begin)};
     plan.kv_lens = {static_cast<int32_t>(end)};
@@ -100,8 +101,8 @@ TEST_P(LogitsTest, MatchTransformers) {
   ExpectLogits(**rank, ReadGolden(file, "ids_1", "logits_1"));
 }
 
-// Past the original context, `dynamic` follows Hugging Face fed token by token: a token's rotation is
-// that of the sequence which ends with it.
+// Past the original context, `dynamic` follows Hugging Face fed token by token: a token's rotation
+// is that of the sequence which ends with it.
 TEST(DynamicRopeTest, MatchesTransformersStepByStep) {
   ReplicaOptions options;
   options.model_dir = GoldenModel("rope_dynamic");

@@ -127,7 +127,8 @@ class RunningReplica {
       });
     }
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](Replica** r) { return *r != nullptr; }, &replica_));
+    mutex_.Await(absl::Condition(
+        +[](Replica** r) { return *r != nullptr; }, &replica_));
     replica_->SetSink([this](StepReport&& report) {
       absl::MutexLock lock(&mutex_);
       for (SequenceDelta& delta : report.deltas) {
@@ -145,17 +146,19 @@ class RunningReplica {
   Replica& replica() { return *replica_; }
   FinishReason AwaitFinish() {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](std::optional<FinishReason>* f) { return f->has_value(); },
-                                 &finish_));
+    mutex_.Await(absl::Condition(
+        +[](std::optional<FinishReason>* f) { return f->has_value(); }, &finish_));
     return *finish_;
   }
   void AwaitSomeIds() {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](std::vector<int32_t>* ids) { return ids->size() > 2; }, &ids_));
+    mutex_.Await(absl::Condition(
+        +[](std::vector<int32_t>* ids) { return ids->size() > 2; }, &ids_));
   }
   void AwaitNoBlocksUsed() {
     absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(+[](ReplicaStats* s) { return s->kv_blocks_used == 0; }, &stats_));
+    mutex_.Await(absl::Condition(
+        +[](ReplicaStats* s) { return s->kv_blocks_used == 0; }, &stats_));
   }
 
  private:

@@ -41,8 +41,8 @@ std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& log
     auto ops = MakeCpuOps({});
     ASSERT_TRUE(ops.ok());
     const auto split = Split::Make(Config(), Layout{.tp = tp}, r);
-    worlds[r]->Reserve({.max_parts_bytes = 1024,
-                        .max_tensor_bytes = Sampler::GatherBytes(*split, 16)});
+    worlds[r]->Reserve(
+        {.max_parts_bytes = 1024, .max_tensor_bytes = Sampler::GatherBytes(*split, 16)});
     Mesh mesh(*worlds[r], **ops, *split);
     Sampler sampler(mesh, 16);
     const Range vocab = split->vocab();
@@ -51,7 +51,8 @@ std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& log
       here.insert(here.end(), row.begin() + vocab.begin, row.begin() + vocab.end);
     }
     ids[r] = sampler.Sample(
-        Tensor(here.data(), DType::kF32, {static_cast<int64_t>(logits.size()), vocab.size()}), rows);
+        Tensor(here.data(), DType::kF32, {static_cast<int64_t>(logits.size()), vocab.size()}),
+        rows);
   };
   std::vector<std::thread> threads;
   for (int r = 1; r < tp; ++r) threads.emplace_back(run, r);
@@ -118,7 +119,8 @@ TEST(SamplerTest, FiltersKeepWhatTheirDefinitionKeeps) {
       SamplingParams& params = rows[i].params;
       params.temperature = 0.3f + uniform();
       params.seed = random();
-      if (random() % 2 == 0) params.top_k = 1 + static_cast<int32_t>(random() % (i == 7 ? 1200 : 100));
+      if (random() % 2 == 0)
+        params.top_k = 1 + static_cast<int32_t>(random() % (i == 7 ? 1200 : 100));
       if (random() % 2 == 0) params.top_p = 0.05f + 0.94f * uniform();
       if (random() % 3 == 0) params.min_p = 0.5f * uniform();
       rows[i].token_index = static_cast<uint32_t>(round);
@@ -161,7 +163,8 @@ TEST(SamplerTest, DrawsFollowTheDistribution) {
   for (uint32_t index = 0; index < 2000; index += 8) {
     std::vector<SampleRow> rows;
     for (uint32_t i = 0; i < 8; ++i) {
-      rows.push_back({.params = {.temperature = 1, .top_p = 0.95f, .seed = 4}, .token_index = index + i});
+      rows.push_back(
+          {.params = {.temperature = 1, .top_p = 0.95f, .seed = 4}, .token_index = index + i});
     }
     for (int32_t id : SampleOn(1, std::vector(8, logits), rows)) {
       ++count[id == 2 ? 0 : id == 700 ? 1 : 2];

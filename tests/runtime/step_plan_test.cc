@@ -15,7 +15,9 @@ TEST(StepPlanTest, PlansSurviveTheWire) {
   plan.block_table = {1, 2, 2, -1};
   plan.max_blocks = 2;
   plan.dropout = {{0.5f, 3, 0}, {0.5f, 3, 1}, {}};
-  plan.samples = {{.row = 2, .params = {.temperature = 0.5f, .seed = 9}, .token_index = 4,
+  plan.samples = {{.row = 2,
+                   .params = {.temperature = 0.5f, .seed = 9},
+                   .token_index = 4,
                    .banned_ids = {5, 6}}};
   const StepPlan copy = ParsePlan(Serialize(plan));
   EXPECT_EQ(copy.id, 7);

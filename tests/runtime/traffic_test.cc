@@ -8,7 +8,7 @@ namespace trireme {
 namespace {
 
 constexpr int64_t kHidden = 32, kLayers = 2;  // of the model below
-constexpr int64_t kFew = 2, kMany = 60;         // tokens: sums are gathered, or finished in slices
+constexpr int64_t kFew = 2, kMany = 60;       // tokens: sums are gathered, or finished in slices
 
 int64_t MessageBytes(int64_t n_tokens) { return n_tokens * kHidden * 4; }
 

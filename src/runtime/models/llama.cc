@@ -136,15 +136,16 @@ absl::StatusOr<Layer> Llama::LoadLayer(const TensorStore& store, Ops& ops, DType
   return l;
 }
 
-// Places where dropout acts, numbered over the whole model: 0 after the embedding, then two a layer.
+// Places where dropout acts, numbered over the whole model: 0 after the embedding, then two a
+// layer.
 void Llama::Drop(ModelStep& step, Tensor x, int64_t site) const {
   if (!step.dropout.empty()) step.mesh.ops().Dropout(x, step.dropout, static_cast<int32_t>(site));
 }
 
 Tensor Llama::Embed(ModelStep& step) const {
   Arena& arena = step.arenas.step;
-  Tensor x = step.mesh.Leave(
-      arena, embedding_->Embed(step.mesh, arena, step.ids, step.activations), step.activations);
+  Tensor x = step.mesh.Leave(arena, embedding_->Embed(step.mesh, arena, step.ids, step.activations),
+                             step.activations);
   Drop(step, x, 0);
   return x;  // [T/sp,H]
 }
@@ -198,10 +199,10 @@ Tensor Llama::Mlp(ModelStep& step, const Layer& l, Tensor x) const {
   Mesh& mesh = step.mesh;
   Ops& ops = mesh.ops();
   Arena& arena = step.arenas.mlp;
-  Tensor h = mesh.Enter(arena, x);                                        // [T,H]
-  Tensor gate_up = l.gate_up.Run(ops, arena, h, step.activations);        // [T,2F]
+  Tensor h = mesh.Enter(arena, x);                                  // [T,H]
+  Tensor gate_up = l.gate_up.Run(ops, arena, h, step.activations);  // [T,2F]
   Tensor act = arena.New(step.activations, {step.n_tokens(), split_.ffn().size()});
-  ops.GatedAct(act, gate_up, config_.activation);                         // [T,F]
+  ops.GatedAct(act, gate_up, config_.activation);  // [T,F]
   return mesh.Leave(arena, l.down.Run(mesh, arena, act, step.activations), step.activations);
 }
 
@@ -260,9 +261,9 @@ std::vector<TensorSpec> LlamaTensors(const ModelConfig& c) {
   return tensors;
 }
 
-absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config, const TensorStore& store,
-                                                 Ops& ops, const Split& split,
-                                                 const ModelOptions& options,
+absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config,
+                                                 const TensorStore& store, Ops& ops,
+                                                 const Split& split, const ModelOptions& options,
                                                  const LoadProgress& progress) {
   auto model = std::make_unique<Llama>(config, split);
   RETURN_IF_ERROR(model->Load(store, ops, options.dtype, progress));

@@ -7,9 +7,9 @@ namespace trireme {
 
 std::vector<TensorSpec> LlamaTensors(const ModelConfig& config);
 
-absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config, const TensorStore& store,
-                                                 Ops& ops, const Split& split,
-                                                 const ModelOptions& options,
+absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config,
+                                                 const TensorStore& store, Ops& ops,
+                                                 const Split& split, const ModelOptions& options,
                                                  const LoadProgress& progress);
 
 }  // namespace trireme

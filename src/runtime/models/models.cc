@@ -29,11 +29,13 @@ const Family& Find(const ModelConfig& config) {
 
 }  // namespace
 
-std::vector<TensorSpec> ModelTensors(const ModelConfig& config) { return Find(config).tensors(config); }
+std::vector<TensorSpec> ModelTensors(const ModelConfig& config) {
+  return Find(config).tensors(config);
+}
 
-absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config, const TensorStore& store,
-                                                 Ops& ops, const Split& split,
-                                                 const ModelOptions& options,
+absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config,
+                                                 const TensorStore& store, Ops& ops,
+                                                 const Split& split, const ModelOptions& options,
                                                  const LoadProgress& progress) {
   return Find(config).load(config, store, ops, split, options, progress);
 }
