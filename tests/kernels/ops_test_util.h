@@ -81,7 +81,7 @@ inline Array Copy(const Array& from) {
                  ? Array(from->dtype(), {from->dim(0)})
                  : (from->rank() == 2 ? Array(from->dtype(), {from->dim(0), from->dim(1)})
                                       : Array(from->dtype(), {from->size()}));
-  std::memcpy(to->raw(), from->raw(), from->bytes());
+  if (!from->empty()) std::memcpy(to->raw(), from->raw(), from->bytes());
   return to;
 }
 
@@ -118,7 +118,7 @@ class MemorySource : public MatrixSource {
   DType dtype() const override { return matrix_->dtype(); }
   absl::Status Read(int64_t row, int64_t n_rows, std::byte* out) const override {
     const Tensor rows = matrix_->Rows(row, row + n_rows);
-    std::memcpy(out, rows.raw(), rows.bytes());
+    if (!rows.empty()) std::memcpy(out, rows.raw(), rows.bytes());
     return absl::OkStatus();
   }
 
