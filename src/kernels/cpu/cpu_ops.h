@@ -1,8 +1,8 @@
 // The CPU backend: Highway kernels on a pinned thread pool; one object per rank, whose verbs one
 // thread calls, the one that made it (it works as the pool's first).
 //
-// Weights are packed so that a SIMD lane is an output (packed_weight.h). 16 virtual lanes everywhere:
-// AVX2 and AVX-512, any number of threads and any tile of rows give the same bits.
+// Weights are packed so that a SIMD lane is an output (packed_weight.h). 16 virtual lanes
+// everywhere: AVX2 and AVX-512, any number of threads and any tile of rows give the same bits.
 #pragma once
 
 #include <memory>
