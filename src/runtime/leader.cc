@@ -10,7 +10,7 @@ Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, in
 
 void Leader::Post(Message message) {
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     mailbox_.push_back(std::move(message));
   }
   world_.Wake();
@@ -24,7 +24,7 @@ void Leader::Stop() { Post(StopMessage{}); }
 void Leader::DrainMailbox() {
   std::vector<Message> messages;
   {
-    absl::MutexLock lock(&mutex_);
+    std::lock_guard<std::mutex> lock(mutex_);
     messages.swap(mailbox_);
   }
   for (Message& message : messages) {

@@ -2,11 +2,10 @@
 // commits results in order, and reports once per commit that has news.
 #pragma once
 
+#include <mutex>
 #include <variant>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "comm/world.h"
 #include "runtime/engine.h"
 #include "runtime/replica.h"
@@ -58,8 +57,8 @@ class Leader : public Replica {
   ReplicaStats reported_;
   bool stopping_ = false;
 
-  absl::Mutex mutex_;  // guards the mailbox; held for a push or a swap
-  std::vector<Message> mailbox_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards mailbox_; held for a push or a swap
+  std::vector<Message> mailbox_;
 };
 
 // What every other rank does: runs the next plan; false if it was told to stop.

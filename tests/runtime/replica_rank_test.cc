@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <thread>
 
 #include "base/file.h"
@@ -120,22 +122,22 @@ class RunningReplica {
         ASSERT_TRUE(rank.ok()) << rank.status();
         (*rank)->WarmUp();
         if (world->rank() == 0) {
-          absl::MutexLock lock(&mutex_);
+          std::lock_guard<std::mutex> lock(mutex_);
           replica_ = &(*rank)->replica();
+          changed_.notify_all();
         }
         (*rank)->Run();
       });
     }
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](Replica** r) { return *r != nullptr; }, &replica_));
+    Await([&] { return replica_ != nullptr; });
     replica_->SetSink([this](StepReport&& report) {
-      absl::MutexLock lock(&mutex_);
+      std::lock_guard<std::mutex> lock(mutex_);
       for (SequenceDelta& delta : report.deltas) {
         ids_.insert(ids_.end(), delta.ids.begin(), delta.ids.end());
         if (delta.finish) finish_ = delta.finish;
       }
       stats_ = report.stats;
+      changed_.notify_all();
     });
   }
   ~RunningReplica() {
@@ -145,25 +147,26 @@ class RunningReplica {
 
   Replica& replica() { return *replica_; }
   FinishReason AwaitFinish() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](std::optional<FinishReason>* f) { return f->has_value(); }, &finish_));
+    Await([&] { return finish_.has_value(); });
     return *finish_;
   }
   void AwaitSomeIds() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](std::vector<int32_t>* ids) { return ids->size() > 2; }, &ids_));
+    Await([&] { return ids_.size() > 2; });
   }
   void AwaitNoBlocksUsed() {
-    absl::MutexLock lock(&mutex_);
-    mutex_.Await(absl::Condition(
-        +[](ReplicaStats* s) { return s->kv_blocks_used == 0; }, &stats_));
+    Await([&] { return stats_.kv_blocks_used == 0; });
   }
 
  private:
+  template <typename Predicate>
+  void Await(const Predicate& predicate) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    changed_.wait(lock, predicate);
+  }
+
   std::vector<std::unique_ptr<World>> worlds_;
-  absl::Mutex mutex_;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
   Replica* replica_ = nullptr;
   std::vector<int32_t> ids_;
   std::optional<FinishReason> finish_;
