@@ -11,7 +11,8 @@
 #include "google/protobuf/wrappers.pb.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/impl/codegen/client_unary_call.h"
+#include "grpcpp/impl/client_unary_call.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "grpcpp/support/sync_stream.h"
 #include "gtest/gtest.h"
 

@@ -2,7 +2,6 @@
 // ReplicaClients on the other.
 #include "gmock/gmock.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/impl/codegen/client_unary_call.h"
 #include "grpcpp/security/credentials.h"
 #include "gtest/gtest.h"
 #include "server/controller_service.h"
