@@ -21,7 +21,7 @@ void AddRounds(CLI::App& app, int* rounds) {
 }
 
 void AddJson(CLI::App& app, std::string* path) {
-  app.add_option("--json", *path, "also write the figures to this file")->type_name("FILE");
+  app.add_option("--json-file", *path, "also write the figures to this file")->type_name("FILE");
 }
 
 class BenchKernels : public Command {

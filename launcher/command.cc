@@ -60,8 +60,8 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// Under mpirun every rank fails alike, and rank 0 tells of it: mpirun ends the job at the first rank
-// that exits with an error, maybe before rank 0 has said why.
+// Under mpirun every rank fails alike, and rank 0 tells of it: mpirun ends the job at the first
+// rank that exits with an error, maybe before rank 0 has said why.
 bool IsSilentRank() {
   const char* rank = getenv("OMPI_COMM_WORLD_RANK");
   if (!rank) rank = getenv("SLURM_PROCID");

@@ -21,7 +21,9 @@ class WorkerCommand : public Command {
         ->type_name("NAME");
     replica_.Add(app, ReplicaFlags::Model::kRequired);
     AddLogLevel(app, &log_level_);
-    app.add_option("--replica", replica_index_, "its number in the log")->group("");  // from serve
+    app.add_option("--replica", replica_index_, "its number in the log")
+        ->type_name("N")
+        ->group("");  // from serve
   }
 
   absl::Status Check() override {

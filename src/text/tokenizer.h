@@ -16,8 +16,8 @@ namespace trireme {
 // Immutable, thread-safe.
 //
 // Gives the ids and the text that `tokenizers` 0.23 gives for BPE models, byte-level or
-// sentencepiece-style. Known differences: a Replace or Split under (?i) does not match "ss" with
-// U+00DF and the like; Lowercase does not know the letters that Unicode 16 added.
+// sentencepiece-style. Known difference: a Replace or Split under (?i) does not match "ss" with
+// U+00DF and the like.
 class Tokenizer {
  public:
   // The contents of a tokenizer.json. INVALID_ARGUMENT names the key that is malformed;

@@ -10,13 +10,6 @@
 #include "text/utf8.h"
 
 namespace trireme::text {
-
-bool IsWhitespace(char32_t c) {
-  if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
-  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
-         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
-}
-
 namespace {
 
 // The range that holds c in a table sorted by its ranges, or nullptr.
@@ -42,6 +35,12 @@ std::string_view Category(char32_t c) {
 
 }  // namespace
 
+bool IsWhitespace(char32_t c) {
+  if (c < 0x80) return c == ' ' || (c >= '\t' && c <= '\r');
+  return c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
+         c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
 bool IsWordCharacter(char32_t c) {
   const std::string_view category = Category(c);
   if (category[0] == 'L' || category[0] == 'M' || category == "Nd" || category == "Nl" ||
@@ -63,6 +62,8 @@ bool IsCombiningMark(char32_t c) {
 void AppendLowercase(char32_t c, std::string* out) {
   if (c == 0x130) {  // the only character whose lower case is two
     out->append("i\xCC\x87");
+  } else if (const LowercaseAddition* addition = FindRange(kLowercaseAdditions, c)) {
+    AppendUtf8(addition->lower + (c - addition->first), out);
   } else {
     AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
   }

@@ -22,7 +22,9 @@ TEST(Flags, AreThoseOfTheGolden) {
     std::unique_ptr<CLI::App> app = MakeParser(entry, *command);
     flags += StrCat(entry.name, "\n");
     for (const CLI::Option* option : app->get_options()) {
-      flags += StrCat("  ", option->get_name(true, true), " ", option->get_type_name(),
+      const std::string name =
+          option->get_positional() ? option->get_name(true) : "--" + option->get_lnames().front();
+      flags += StrCat("  ", name, " ", option->get_type_name(),
                       option->get_default_str().empty() ? "" : " = ", option->get_default_str(),
                       option->get_required() ? " required" : "", "\n");
     }
