@@ -15,7 +15,7 @@ namespace trireme {
 namespace {
 
 void AddRounds(CLI::App& app, int* rounds) {
-  app.add_option("--rounds", *rounds, "every case once a round; the best round counts")
+  app.add_option("--rounds", *rounds, "every case once a round; the median counts")
       ->check(AtLeast(1))
       ->type_name("N");
 }

@@ -10,12 +10,15 @@
 
 #include "base/file.h"
 #include "bench/machine_probe.h"
+#include "kernels/cpu/memory.h"
 #include "nlohmann/json.hpp"
 
 namespace trireme {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr size_t kProbeBytes = size_t{512} << 20;  // of all ranks of a host
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -41,43 +44,72 @@ struct Machine {
   double flop_per_s = 0;
 };
 
-struct Figure {
+struct Case {
   std::string name;
-  double tokens = 0;      // per run
-  double seconds = 1e30;  // best
-  double bytes = 0;       // per run, weights read
-  double flop = 0;        // per run
+  double tokens = 0;  // per run
+  double bytes = 0;   // per run, weights read
+  double flop = 0;    // per run
 
-  double bound_seconds(const Machine& m) const {
+  // One run beside the probes just before and just after it: the mean bandwidth, as a neighbour
+  // changes it within seconds, and the better FMA peak.
+  struct Round {
+    double seconds = 0;
+    Machine machine;
+  };
+  std::vector<Round> rounds;
+
+  double BoundSeconds(const Machine& m) const {
     return std::max(bytes / m.bytes_per_s, flop / m.flop_per_s);
+  }
+  double Share(const Round& round) const { return BoundSeconds(round.machine) / round.seconds; }
+
+  // The round of the median share.
+  Round Median() const {
+    std::vector<Round> sorted = rounds;
+    const auto middle = sorted.begin() + static_cast<ptrdiff_t>(sorted.size() / 2);
+    std::nth_element(sorted.begin(), middle, sorted.end(),
+                     [&](const Round& a, const Round& b) { return Share(a) < Share(b); });
+    return *middle;
   }
 };
 
 class Bench {
  public:
   Bench(const EngineBenchOptions& options, World& world, ReplicaRank& rank)
-      : options_(options), world_(world), rank_(rank) {
-    const size_t bytes = size_t{512} << 20;
-    scratch_.resize(bytes / static_cast<size_t>(world.local_size()), std::byte{1});
+      : options_(options),
+        world_(world),
+        rank_(rank),
+        memory_(cpu::AllocateZeroed(kProbeBytes / static_cast<size_t>(world.local_size()))) {
+    std::fill_n(memory_.data(), memory_.bytes(), std::byte{1});
   }
 
   // All ranks at once, so that they share the memory as they do in a step.
-  void Probe() {
+  Machine Probe() {
     const int threads = Threads();
-    double bandwidth = 0, peak = 0;
     world_.Exchange("");
-    const double mine = ReadBandwidth(scratch_, threads);
+    const double bandwidth = SustainedBandwidth(threads);
     world_.Exchange("");
     const double flop = FmaPeak(threads, options_.replica.avx512);
-    for (const std::string& text : world_.Exchange(StrCat(mine, " ", flop))) {
+    Machine machine;
+    for (const std::string& text : world_.Exchange(StrCat(bandwidth, " ", flop))) {
       std::istringstream in(text);
       double b = 0, f = 0;
       in >> b >> f;
-      bandwidth += b;
-      peak += f;
+      machine.bytes_per_s += b;
+      machine.flop_per_s += f;
     }
-    machine_.bytes_per_s = std::max(machine_.bytes_per_s, bandwidth);
-    machine_.flop_per_s = std::max(machine_.flop_per_s, peak);
+    return machine;
+  }
+
+  // The mean over a while: a shared memory has bursts.
+  double SustainedBandwidth(int threads) const {
+    const Clock::time_point start = Clock::now();
+    double sum = 0;
+    int n = 0;
+    for (; SecondsSince(start) < 0.3; ++n) {
+      sum += ReadBandwidth({memory_.data(), memory_.bytes()}, threads);
+    }
+    return sum / n;
   }
 
   int Threads() const {
@@ -128,8 +160,7 @@ class Bench {
   const EngineBenchOptions& options_;
   World& world_;
   ReplicaRank& rank_;
-  Machine machine_;
-  std::vector<std::byte> scratch_;
+  Buffer memory_;  // what the bandwidth is measured on
 
  private:
   static int DefaultThreads() {
@@ -147,36 +178,34 @@ void EndCase(World& world) {
   if (world.size() > 1) world.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
 }
 
-void Print(const std::vector<Figure>& figures, const Machine& machine, std::ostream& out) {
+void Print(const std::vector<Case>& cases, std::ostream& out) {
   char line[200];
-  std::snprintf(line, sizeof(line), "read bandwidth %.1f GB/s, f32 FMA peak %.0f GFLOP/s\n",
-                machine.bytes_per_s * 1e-9, machine.flop_per_s * 1e-9);
+  std::snprintf(line, sizeof(line), "%-18s %10s %10s %8s %12s %14s\n", "case", "tokens/s", "bound",
+                "share", "read GB/s", "FMA GFLOP/s");
   out << line;
-  std::snprintf(line, sizeof(line), "%-22s %12s %12s %8s\n", "case", "tokens/s", "bound", "share");
-  out << line;
-  for (const Figure& f : figures) {
-    const double bound = f.tokens / f.bound_seconds(machine);
-    std::snprintf(line, sizeof(line), "%-22s %12.1f %12.1f %7.0f%%\n", f.name.c_str(),
-                  f.tokens / f.seconds, bound, 100 * f.tokens / f.seconds / bound);
+  for (const Case& c : cases) {
+    const Case::Round median = c.Median();
+    std::snprintf(line, sizeof(line), "%-18s %10.1f %10.1f %7.0f%% %12.1f %14.0f\n", c.name.c_str(),
+                  c.tokens / median.seconds, c.tokens / c.BoundSeconds(median.machine),
+                  100 * c.Share(median), median.machine.bytes_per_s * 1e-9,
+                  median.machine.flop_per_s * 1e-9);
     out << line;
   }
   out.flush();
 }
 
-absl::Status WriteJson(const EngineBenchOptions& options, const std::vector<Figure>& figures,
-                       const Machine& machine, const ReplicaInfo& info) {
-  nlohmann::ordered_json json = {{"shape", info.model},
-                                 {"dtype", info.dtype},
-                                 {"activations", info.activations},
-                                 {"device", info.device},
-                                 {"tp", info.tp},
-                                 {"pp", info.pp},
-                                 {"read_bytes_per_s", machine.bytes_per_s},
-                                 {"fma_flop_per_s", machine.flop_per_s}};
-  for (const Figure& f : figures) {
-    json["cases"].push_back({{"name", f.name},
-                             {"tokens_per_s", f.tokens / f.seconds},
-                             {"bound_tokens_per_s", f.tokens / f.bound_seconds(machine)}});
+absl::Status WriteJson(const EngineBenchOptions& options, const std::vector<Case>& cases,
+                       const ReplicaInfo& info) {
+  nlohmann::ordered_json json = {
+      {"shape", info.model},   {"dtype", info.dtype}, {"activations", info.activations},
+      {"device", info.device}, {"tp", info.tp},       {"pp", info.pp}};
+  for (const Case& c : cases) {
+    const Case::Round median = c.Median();
+    json["cases"].push_back({{"name", c.name},
+                             {"tokens_per_s", c.tokens / median.seconds},
+                             {"bound_tokens_per_s", c.tokens / c.BoundSeconds(median.machine)},
+                             {"read_bytes_per_s", median.machine.bytes_per_s},
+                             {"fma_flop_per_s", median.machine.flop_per_s}});
   }
   return WriteFile(options.json, json.dump(2) + "\n");
 }
@@ -200,27 +229,29 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
   const double weight_bytes = static_cast<double>(
       (work.layer_elements + work.head_elements) *
       static_cast<double>(SizeOf(options.replica.dtype.value_or(rank->config().dtype))));
-  std::vector<Figure> figures;
+  std::vector<Case> cases;
   const double n = options.prompt_tokens;
-  figures.push_back({.name = StrCat("prefill ", options.prompt_tokens),
-                     .tokens = n,
-                     .bytes = weight_bytes,
-                     .flop = 2 * work.layer_elements * n + 2 * work.head_elements +
-                             work.attention_flop_per_pair * n * (n + 1) / 2});
+  cases.push_back({.name = StrCat("prefill ", options.prompt_tokens),
+                   .tokens = n,
+                   .bytes = weight_bytes,
+                   .flop = 2 * work.layer_elements * n + 2 * work.head_elements +
+                           work.attention_flop_per_pair * n * (n + 1) / 2});
   for (int batch : options.batches) {
     const double tokens = static_cast<double>(batch) * options.decode_steps;
-    figures.push_back({.name = StrCat("decode, batch ", batch),
-                       .tokens = tokens,
-                       .bytes = weight_bytes * options.decode_steps,
-                       .flop = 2 * (work.layer_elements + work.head_elements) * tokens});
+    cases.push_back({.name = StrCat("decode, batch ", batch),
+                     .tokens = tokens,
+                     .bytes = weight_bytes * options.decode_steps,
+                     .flop = 2 * (work.layer_elements + work.head_elements) * tokens});
   }
+  Machine after = bench.Probe();
   for (int round = 0; round < options.rounds; ++round) {
-    for (size_t i = 0; i < figures.size(); ++i) {
-      bench.Probe();
+    for (size_t i = 0; i < cases.size(); ++i) {
       if (world.rank() != 0) {
         FollowCase(world, *rank);
+        after = bench.Probe();
         continue;
       }
+      const Machine before = after;
       double seconds;
       if (i == 0) {
         seconds = bench.Generate(1, options.prompt_tokens, 1, [](const StepPlan&) { return true; });
@@ -233,8 +264,11 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
               return plan.n_tokens() == plan.n_sequences() && plan.n_sequences() <= rows;
             });
       }
-      figures[i].seconds = std::min(figures[i].seconds, seconds);
       EndCase(world);
+      after = bench.Probe();
+      cases[i].rounds.push_back({seconds,
+                                 {(before.bytes_per_s + after.bytes_per_s) / 2,
+                                  std::max(before.flop_per_s, after.flop_per_s)}});
     }
   }
   if (world.rank() != 0) return absl::OkStatus();
@@ -243,9 +277,8 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
       << info.tp << " pp " << info.pp << ", " << bench.Threads() << " threads a rank, "
       << info.device << "; loaded in " << std::fixed << std::setprecision(2) << load_seconds
       << " s\n";
-  Print(figures, bench.machine_, out);
-  return options.json.empty() ? absl::OkStatus()
-                              : WriteJson(options, figures, bench.machine_, info);
+  Print(cases, out);
+  return options.json.empty() ? absl::OkStatus() : WriteJson(options, cases, info);
 }
 
 }  // namespace trireme

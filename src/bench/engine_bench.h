@@ -14,14 +14,14 @@ struct EngineBenchOptions {
   std::vector<int> batches = {1, 4, 16};
   int prompt_tokens = 512;  // of the prefill case
   int decode_context = 32;  // prompt of the decode cases
-  int decode_steps = 32;
-  int rounds = 3;    // every case once a round; the best counts
+  int decode_steps = 16;
+  int rounds = 7;    // every case once a round; the median counts
   std::string json;  // rank 0 also writes the figures to this file
 };
 
 // Collective. Rank 0 prints prefill and decode tokens per second, each beside its bound:
-// max(weight bytes / read bandwidth, FLOP / FMA peak), both measured by all ranks at once in this
-// run.
+// max(weight bytes / read bandwidth, FLOP / FMA peak), both measured by all ranks at once just
+// before and just after the case.
 absl::Status RunEngineBench(const EngineBenchOptions& options, World& world, std::ostream& out);
 
 }  // namespace trireme
