@@ -13,8 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::string_view kArchitectures[] = {"LlamaForCausalLM"};
-
 constexpr int64_t kMaxDim = int64_t{1} << 24;  // features of any layer, vocabulary rows
 constexpr int64_t kMaxLayers = 10'000;
 constexpr int64_t kMaxHeads = int64_t{1} << 16;
@@ -152,23 +150,29 @@ absl::Status CheckUnsupported(const Fields& fields) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ParseArchitecture(const Fields& fields) {
+absl::StatusOr<std::string> ParseArchitecture(const Fields& fields,
+                                              std::span<const Architecture> supported) {
   const json* list = fields.Find("architectures");
   if (list == nullptr) {
-    return InvalidArgument("architectures is missing, expected [\"", kArchitectures[0], "\"]");
+    return InvalidArgument("architectures is missing, expected [\"", supported[0].name, "\"]");
   }
   if (!list->is_array() || list->size() != 1 || !(*list)[0].is_string()) {
     return fields.Wrong("architectures", "a list of one name", *list);
   }
   const std::string name = (*list)[0].get<std::string>();
-  if (std::find(std::begin(kArchitectures), std::end(kArchitectures), name) ==
-      std::end(kArchitectures)) {
+  const auto found =
+      std::find_if(supported.begin(), supported.end(), [&](auto& a) { return a.name == name; });
+  if (found == supported.end()) {
+    std::vector<std::string> names;
+    for (const Architecture& architecture : supported) names.emplace_back(architecture.name);
     return Unimplemented("architecture ", Quoted(name),
-                         " is not supported; supported: ", Join(SupportedArchitectures(), ", "));
+                         " is not supported; supported: ", Join(names, ", "));
   }
-  ASSIGN_OR_RETURN(const std::string type, fields.String("model_type", "llama"));
-  if (type != "llama") {
-    return InvalidArgument("model_type: expected \"llama\" with ", name, ", found ", Quoted(type));
+  const std::string expected(found->model_type);
+  ASSIGN_OR_RETURN(const std::string type, fields.String("model_type", expected));
+  if (type != expected) {
+    return InvalidArgument("model_type: expected ", Quoted(expected), " with ", name, ", found ",
+                           Quoted(type));
   }
   return name;
 }
@@ -354,10 +358,10 @@ absl::Status ParseHeads(const Fields& fields, ModelConfig* c) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModelConfig> ParseConfig(const json& root) {
+absl::StatusOr<ModelConfig> ParseConfig(const json& root, std::span<const Architecture> supported) {
   const Fields fields(root, "");
   ModelConfig c;
-  ASSIGN_OR_RETURN(c.architecture, ParseArchitecture(fields));
+  ASSIGN_OR_RETURN(c.architecture, ParseArchitecture(fields, supported));
   RETURN_IF_ERROR(CheckUnsupported(fields));
   ASSIGN_OR_RETURN(c.hidden, fields.Int("hidden_size", 1, kMaxDim));
   ASSIGN_OR_RETURN(c.n_layers, fields.Int("num_hidden_layers", 1, kMaxLayers));
@@ -382,15 +386,12 @@ absl::StatusOr<ModelConfig> ParseConfig(const json& root) {
 
 }  // namespace
 
-std::vector<std::string> SupportedArchitectures() {
-  return {std::begin(kArchitectures), std::end(kArchitectures)};
-}
-
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
-                                             std::string_view generation_config) {
+                                             std::string_view generation_config,
+                                             std::span<const Architecture> supported) {
   const auto root = ParseJsonObject(config);
   if (!root.ok()) return Annotate(root.status(), "config.json");
-  auto parsed = ParseConfig(*root);
+  auto parsed = ParseConfig(*root, supported);
   if (!parsed.ok()) return Annotate(parsed.status(), "config.json");
   if (generation_config.empty()) return parsed;
 
@@ -403,14 +404,15 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
   return parsed;
 }
 
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory) {
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory,
+                                            std::span<const Architecture> supported) {
   ASSIGN_OR_RETURN(const std::string config, ReadFile(StrCat(directory, "/config.json")));
   const std::string generation_path = StrCat(directory, "/generation_config.json");
   std::string generation;
   if (FileExists(generation_path)) {
     ASSIGN_OR_RETURN(generation, ReadFile(generation_path));
   }
-  auto parsed = ParseModelConfig(config, generation);
+  auto parsed = ParseModelConfig(config, generation, supported);
   if (!parsed.ok())
     return absl::Status(parsed.status().code(), StrCat(directory, "/", Message(parsed.status())));
   return parsed;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -59,8 +60,11 @@ struct ModelConfig {
   }
 };
 
-// The architectures that can be run, as config.json names them.
-std::vector<std::string> SupportedArchitectures();
+// What config.json calls an architecture that can be run; the list is in models/models.cc.
+struct Architecture {
+  std::string_view name;        // "LlamaForCausalLM"
+  std::string_view model_type;  // "llama"
+};
 
 // The texts of config.json and, unless it is empty, generation_config.json. Keys that are absent
 // take the defaults of Hugging Face's LlamaConfig (eos_token_id: none). One line names the key:
@@ -69,11 +73,13 @@ std::vector<std::string> SupportedArchitectures();
 // quantisation or other feature that is not supported. Keys that do not change the result are
 // ignored.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
-                                             std::string_view generation_config);
+                                             std::string_view generation_config,
+                                             std::span<const Architecture> supported);
 
 // Reads both files from a model's directory. NOT_FOUND or PERMISSION_DENIED where config.json
 // cannot be read; errors name the file.
-absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory);
+absl::StatusOr<ModelConfig> ReadModelConfig(const std::string& directory,
+                                            std::span<const Architecture> supported);
 
 // Shapes of well-known models, for random weights in benches: "tinyllama-1.1b", "qwen2-0.5b",
 // "llama3-8b", …; bf16, no eos_ids. NOT_FOUND listing the names.

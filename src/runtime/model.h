@@ -64,6 +64,9 @@ struct ModelOptions {
   DType dtype = DType::kF32;  // weights as packed
 };
 
+// What LoadModel can load.
+std::vector<Architecture> Architectures();
+
 // Every tensor of a checkpoint of this configuration.
 std::vector<TensorSpec> ModelTensors(const ModelConfig& config);
 

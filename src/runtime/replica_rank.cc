@@ -126,7 +126,7 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
                            options.layout.n_ranks());
   }
   if (options.shape.empty()) {
-    ASSIGN_OR_RETURN(config_, ReadModelConfig(options.model_dir));
+    ASSIGN_OR_RETURN(config_, ReadModelConfig(options.model_dir, Architectures()));
     ASSIGN_OR_RETURN(store_, OpenCheckpoint(options.model_dir));
     RETURN_IF_ERROR(store_->Expect(ModelTensors(config_)));
   } else {
@@ -139,6 +139,7 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
       StrCat(store_->Fingerprint(), "/", Name(dtype_), "/", Name(options.activations), "/kv-",
              Name(options.activations), "/chunks-", split_->n_chunks(), "/", kArithmetic);
   const CpuOptions share = CpuShare(options, world_);
+  n_threads_ = share.n_threads;
   if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
   // The pool pins its caller; until Run() this thread is the parent of others, which are free.
   cpu_set_t allowed;
@@ -188,6 +189,7 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
 
   WorldOptions traffic = Engine::Traffic(config_, *split_, largest, options.activations);
   traffic.timeout = options.timeout;
+  traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
   mesh_ = std::make_unique<Mesh>(world_, *ops_, *split_);
   engine_ =

@@ -72,6 +72,7 @@ class ReplicaRank {
   std::unique_ptr<TensorStore> store_;
   std::optional<Split> split_;
   std::unique_ptr<Ops> ops_;
+  int n_threads_ = 1;            // that compute
   std::optional<int> main_cpu_;  // of this rank's share, where it is pinned
   std::unique_ptr<Model> model_;
   std::unique_ptr<Mesh> mesh_;

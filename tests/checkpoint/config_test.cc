@@ -16,6 +16,8 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
+constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", "llama"}};
+
 json Minimal() {
   return {{"architectures", {"LlamaForCausalLM"}},
           {"hidden_size", 64},
@@ -36,14 +38,14 @@ json With(const json& changes) {
 }
 
 ModelConfig Parse(const json& changes) {
-  const auto config = ParseModelConfig(With(changes).dump(), "");
+  const auto config = ParseModelConfig(With(changes).dump(), "", kArchitectures);
   CHECK(config.ok()) << Message(config.status());
   return *config;
 }
 
 // The error, without its prefix "config.json: ".
 absl::Status Error(const json& changes) {
-  const absl::Status status = ParseModelConfig(With(changes).dump(), "").status();
+  const absl::Status status = ParseModelConfig(With(changes).dump(), "", kArchitectures).status();
   if (status.ok()) return status;
   CHECK(Message(status).starts_with("config.json: ")) << Message(status);
   return absl::Status(status.code(), Message(status).substr(13));
@@ -126,7 +128,7 @@ TEST(ModelConfig, ReadsEosIds) {
   EXPECT_THAT(Parse({{"eos_token_id", {5, 2, 5}}}).eos_ids, ElementsAre(2, 5));
   EXPECT_THAT(Parse({{"eos_token_id", json::array()}}).eos_ids, IsEmpty());
   const auto with = [](const std::string& generation) {
-    return ParseModelConfig(With({{"eos_token_id", 2}}).dump(), generation);
+    return ParseModelConfig(With({{"eos_token_id", 2}}).dump(), generation, kArchitectures);
   };
   EXPECT_THAT(with("")->eos_ids, ElementsAre(2));
   EXPECT_THAT(with("{}")->eos_ids, ElementsAre(2));
@@ -144,7 +146,9 @@ TEST(ModelConfig, ReadsEosIds) {
 }
 
 TEST(ModelConfig, RefusesWhatIsNotAnObject) {
-  const auto parse = [](const std::string& text) { return ParseModelConfig(text, "").status(); };
+  const auto parse = [](const std::string& text) {
+    return ParseModelConfig(text, "", kArchitectures).status();
+  };
   EXPECT_THAT(parse(""), IsError(kInvalid, "config.json: not valid JSON at byte 1"));
   EXPECT_THAT(parse("{\"a\":}"), IsError(kInvalid, "config.json: not valid JSON at byte 6"));
   EXPECT_THAT(parse("{\"a\":1e999}"),
@@ -398,25 +402,25 @@ TEST(RopeParameters, RefusesWhatIsWrong) {
 TEST(ReadModelConfig, ReadsBothFiles) {
   const TempDir dir;
   dir.Write("config.json", With({{"eos_token_id", 2}}).dump());
-  EXPECT_THAT(ReadModelConfig(dir.path())->eos_ids, ElementsAre(2));
+  EXPECT_THAT(ReadModelConfig(dir.path(), kArchitectures)->eos_ids, ElementsAre(2));
   dir.Write("generation_config.json", R"({"eos_token_id":[3,4]})");
-  EXPECT_THAT(ReadModelConfig(dir.path())->eos_ids, ElementsAre(3, 4));
+  EXPECT_THAT(ReadModelConfig(dir.path(), kArchitectures)->eos_ids, ElementsAre(3, 4));
 }
 
 TEST(ReadModelConfig, NamesTheFileThatIsWrong) {
   const TempDir dir;
   const std::string path = dir / "config.json";
-  EXPECT_THAT(ReadModelConfig(dir.path()).status(),
+  EXPECT_THAT(ReadModelConfig(dir.path(), kArchitectures).status(),
               IsError(kNotFound, path + ": cannot open: No such file or directory"));
   dir.Write("config.json", "{}");
-  EXPECT_THAT(ReadModelConfig(dir.path()).status(),
+  EXPECT_THAT(ReadModelConfig(dir.path(), kArchitectures).status(),
               IsError(kInvalid, path + ": architectures is missing, expected "
                                        "[\"LlamaForCausalLM\"]"));
   dir.Write("config.json", Minimal().dump());
   dir.Write("generation_config.json", "");
-  EXPECT_TRUE(ReadModelConfig(dir.path()).ok());
+  EXPECT_TRUE(ReadModelConfig(dir.path(), kArchitectures).ok());
   dir.Write("generation_config.json", "[]");
-  EXPECT_THAT(ReadModelConfig(dir.path()).status(),
+  EXPECT_THAT(ReadModelConfig(dir.path(), kArchitectures).status(),
               IsError(kInvalid,
                       (dir / "generation_config.json") + ": expected a JSON object, found a list"));
 }

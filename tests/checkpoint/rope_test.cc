@@ -12,6 +12,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", "llama"}};
+
 // Powers in float32 are a few ulps apart between libraries; a position multiplies that.
 constexpr double kFrequency = 4e-7;  // relative
 constexpr double kAngle = 2e-7;      // absolute, of cos and sin
@@ -23,7 +25,7 @@ json Golden() {
 }
 
 ModelConfig Config(const json& config) {
-  const auto parsed = ParseModelConfig(config.dump(), "");
+  const auto parsed = ParseModelConfig(config.dump(), "", kArchitectures);
   CHECK(parsed.ok()) << Message(parsed.status());
   return *parsed;
 }

@@ -15,6 +15,8 @@ namespace {
 constexpr char kConfig[] = R"({"architectures":["LlamaForCausalLM"],"hidden_size":8,
   "num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"vocab_size":8})";
 
+constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", "llama"}};
+
 void CheckError(const absl::Status& status) {
   const std::string message = Message(status);
   CHECK(!message.empty() && message.size() < 1000) << message.size();
@@ -39,9 +41,9 @@ void FuzzHeader(const std::string& file) {
 }
 
 void FuzzConfig(const std::string& text) {
-  const auto generation = ParseModelConfig(kConfig, text);
+  const auto generation = ParseModelConfig(kConfig, text, kArchitectures);
   if (!generation.ok()) CheckError(generation.status());
-  const auto config = ParseModelConfig(text, "");
+  const auto config = ParseModelConfig(text, "", kArchitectures);
   if (!config.ok()) return CheckError(config.status());
   CHECK_EQ(config->n_heads % config->n_kv_heads, 0);
   CHECK_GE(config->context(), config->max_positions);

@@ -116,7 +116,8 @@ TEST_P(LayoutTest, SameBitsForEveryBatchChunkAndCache) {
 
 TEST_P(LayoutTest, SameBitsUnderPreemption) {
   ReplicaOptions options = Base(GetParam());
-  const auto config = ParseModelConfig(*ReadFile(options.model_dir + "/config.json"), "");
+  const auto config =
+      ParseModelConfig(*ReadFile(options.model_dir + "/config.json"), "", Architectures());
   ASSERT_TRUE(config.ok()) << config.status();
   const auto split = Split::Make(*config, options.layout, 0);
   // So few blocks that running sequences lose theirs.

@@ -8,7 +8,7 @@ namespace trireme {
 namespace {
 
 struct Family {
-  std::string_view architecture;
+  Architecture architecture;
   std::vector<TensorSpec> (*tensors)(const ModelConfig&);
   absl::StatusOr<std::unique_ptr<Model>> (*load)(const ModelConfig&, const TensorStore&, Ops&,
                                                  const Split&, const ModelOptions&,
@@ -16,18 +16,24 @@ struct Family {
 };
 
 constexpr Family kFamilies[] = {
-    {"LlamaForCausalLM", LlamaTensors, LoadLlama},
+    {{"LlamaForCausalLM", "llama"}, LlamaTensors, LoadLlama},
 };
 
 const Family& Find(const ModelConfig& config) {
   for (const Family& family : kFamilies) {
-    if (family.architecture == config.architecture) return family;
+    if (family.architecture.name == config.architecture) return family;
   }
   CHECK(false) << config.architecture << " passed ParseModelConfig but has no model";
   __builtin_unreachable();
 }
 
 }  // namespace
+
+std::vector<Architecture> Architectures() {
+  std::vector<Architecture> list;
+  for (const Family& family : kFamilies) list.push_back(family.architecture);
+  return list;
+}
 
 std::vector<TensorSpec> ModelTensors(const ModelConfig& config) {
   return Find(config).tensors(config);
