@@ -1,7 +1,6 @@
 #include "base/file.h"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -24,27 +23,6 @@ absl::Status Errno(const std::string& path, std::string_view what, int error) {
     default:
       return absl::InternalError(message);
   }
-}
-
-struct OpenFile {
-  int fd;
-  size_t size;
-};
-
-absl::StatusOr<OpenFile> OpenForRead(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return Errno(path, "open", errno);
-  struct stat info;
-  if (::fstat(fd, &info) != 0) {
-    const int error = errno;
-    ::close(fd);
-    return Errno(path, "stat", error);
-  }
-  if (!S_ISREG(info.st_mode)) {
-    ::close(fd);
-    return InvalidArgument(path, ": expected a regular file");
-  }
-  return OpenFile{fd, static_cast<size_t>(info.st_size)};
 }
 
 }  // namespace
@@ -73,8 +51,14 @@ absl::Status WriteFile(const std::string& path, std::string_view contents) {
 bool FileExists(const std::string& path) { return ::access(path.c_str(), F_OK) == 0; }
 
 absl::StatusOr<std::unique_ptr<RandomAccessFile>> RandomAccessFile::Open(const std::string& path) {
-  ASSIGN_OR_RETURN(OpenFile file, OpenForRead(path));
-  return std::unique_ptr<RandomAccessFile>(new RandomAccessFile(path, file.fd, file.size));
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return Errno(path, "open", errno);
+  std::unique_ptr<RandomAccessFile> file(new RandomAccessFile(path, fd));
+  struct stat info;
+  if (::fstat(fd, &info) != 0) return Errno(path, "stat", errno);
+  if (!S_ISREG(info.st_mode)) return InvalidArgument(path, ": expected a regular file");
+  file->size_ = static_cast<size_t>(info.st_size);
+  return file;
 }
 
 RandomAccessFile::~RandomAccessFile() { ::close(fd_); }
@@ -92,21 +76,6 @@ absl::Status RandomAccessFile::Read(size_t offset, std::span<std::byte> out) con
     out = out.subspan(static_cast<size_t>(n));
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& path) {
-  ASSIGN_OR_RETURN(OpenFile file, OpenForRead(path));
-  void* data = nullptr;
-  if (file.size > 0) data = ::mmap(nullptr, file.size, PROT_READ, MAP_PRIVATE, file.fd, 0);
-  const int error = errno;
-  ::close(file.fd);
-  if (data == MAP_FAILED) return Errno(path, "map", error);
-  return std::unique_ptr<MappedFile>(
-      new MappedFile(path, static_cast<const std::byte*>(data), file.size));
-}
-
-MappedFile::~MappedFile() {
-  if (size_ > 0) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
 }  // namespace trireme

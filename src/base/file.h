@@ -1,4 +1,4 @@
-// Files: read whole, or mapped.
+// Files: read whole, or at positions.
 #pragma once
 
 #include <cstddef>
@@ -33,30 +33,10 @@ class RandomAccessFile {
   absl::Status Read(size_t offset, std::span<std::byte> out) const;
 
  private:
-  RandomAccessFile(std::string path, int fd, size_t size)
-      : path_(std::move(path)), fd_(fd), size_(size) {}
+  RandomAccessFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
   std::string path_;
   int fd_;
-  size_t size_;
-};
-
-// A read-only private mapping of a whole file.
-class MappedFile {
- public:
-  static absl::StatusOr<std::unique_ptr<MappedFile>> Open(const std::string& path);
-  ~MappedFile();
-  MappedFile(const MappedFile&) = delete;
-  MappedFile& operator=(const MappedFile&) = delete;
-
-  std::span<const std::byte> bytes() const { return {data_, size_}; }
-  const std::string& path() const { return path_; }
-
- private:
-  MappedFile(std::string path, const std::byte* data, size_t size)
-      : path_(std::move(path)), data_(data), size_(size) {}
-  std::string path_;
-  const std::byte* data_;
-  size_t size_;
+  size_t size_ = 0;
 };
 
 }  // namespace trireme

@@ -19,7 +19,6 @@ TEST(FileTest, WritesAndReadsBack) {
   EXPECT_EQ(*ReadFile(path), "hello");
   ASSERT_TRUE(WriteFile(path, "").ok());
   EXPECT_EQ(*ReadFile(path), "");
-  EXPECT_EQ((*MappedFile::Open(path))->bytes().size(), 0u);
   std::filesystem::remove(path);
 }
 
