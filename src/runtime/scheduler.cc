@@ -11,15 +11,12 @@ namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// All that a prompt's keys and values depend on besides its ids.
+// All that a prompt's keys and values depend on besides its ids, and the salt.
 std::string CacheRoot(const SequenceRequest& request) {
-  std::string root = request.cache_salt;
-  if (request.dropout > 0) {
-    root.push_back('\0');
-    root.append(reinterpret_cast<const char*>(&request.dropout), sizeof(request.dropout));
-    root.append(reinterpret_cast<const char*>(&request.dropout_seed), sizeof(request.dropout_seed));
-  }
-  return root;
+  const uint64_t seed = request.dropout > 0 ? request.dropout_seed : 0;
+  std::string root(reinterpret_cast<const char*>(&request.dropout), sizeof(request.dropout));
+  root.append(reinterpret_cast<const char*>(&seed), sizeof(seed));
+  return root + request.cache_salt;
 }
 
 }  // namespace

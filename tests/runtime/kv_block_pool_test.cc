@@ -54,6 +54,18 @@ TEST(KvBlockPoolTest, EvictsTheLeastRecentlyUsedLeafFirst) {
   EXPECT_THAT(pool.Acquire("", std::vector{1, 2}, 9).blocks, ElementsAre(a));
 }
 
+TEST(KvBlockPoolTest, APrefixUsedAgainOutlivesAnOlderOne) {
+  KvBlockPool pool(2, 1);
+  const int32_t a = pool.Allocate(), b = pool.Allocate();
+  pool.Insert("", 0, std::vector{1}, a);
+  pool.Insert("", 0, std::vector{2}, b);
+  pool.Release(std::vector{a});
+  pool.Release(std::vector{b});
+  pool.Release(pool.Acquire("", std::vector{1}, 1).blocks);
+  EXPECT_EQ(pool.Allocate(), b);
+  EXPECT_THAT(pool.Acquire("", std::vector{1}, 1).blocks, ElementsAre(a));
+}
+
 TEST(KvBlockPoolTest, AnEqualBlockIsKeptOnce) {
   KvBlockPool pool(2, 1);
   const int32_t a = pool.Allocate(), b = pool.Allocate();

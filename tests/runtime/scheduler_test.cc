@@ -104,10 +104,94 @@ TEST(SchedulerTest, SharesPrefixesAndSaysSo) {
   EXPECT_THAT(plan->positions, ElementsAre(8, 9));
   scheduler.Commit(Answer(*plan, 5));
   EXPECT_EQ(scheduler.TakeReport().deltas[0].cached_tokens, 8);
-  first.id = 3;
-  first.cache_salt = "other tenant";
-  scheduler.Submit(first);
-  EXPECT_EQ(scheduler.Next()->n_tokens(), 10);
+}
+
+// What keys and values depend on, and the salt, part the cache; each finds its own again.
+TEST(SchedulerTest, SharesNoPrefixAcrossDropoutSeedOrSalt) {
+  const std::string bytes_of_half("\0\0\0?", 4), bytes_of_seed("\1\0\0\0\0\0\0\0", 8);
+  struct Keyed {
+    float dropout;
+    uint64_t seed;
+    std::string salt;
+  };
+  const std::vector<Keyed> kinds = {{0, 1, ""},
+                                    {0.5f, 1, ""},
+                                    {0.25f, 1, ""},
+                                    {0.5f, 2, ""},
+                                    {0, 1, "tenant"},
+                                    {0, 1, "other tenant"},
+                                    {0.5f, 1, "tenant"},
+                                    {0, 1, bytes_of_half + bytes_of_seed},
+                                    {0, 1, std::string(1, '\0') + bytes_of_half + bytes_of_seed}};
+  SchedulerOptions options = Options();
+  options.n_blocks = 64;
+  Scheduler scheduler(options);
+  uint64_t id = 0;
+  for (int32_t n_cached : {0, 8}) {
+    for (const Keyed& kind : kinds) {
+      SequenceRequest request = Request(1, 10, 1);
+      request.id = ++id;
+      request.dropout = kind.dropout;
+      request.dropout_seed = kind.seed;
+      request.cache_salt = kind.salt;
+      scheduler.Submit(request);
+      const auto plan = scheduler.Next();
+      EXPECT_EQ(plan->n_tokens(), 10 - n_cached) << "sequence " << id;
+      scheduler.Commit(Answer(*plan, 5));
+    }
+  }
+  // Without dropout its seed changes nothing.
+  SequenceRequest request = Request(1, 10, 1);
+  request.id = ++id;
+  request.dropout_seed = 77;
+  scheduler.Submit(request);
+  EXPECT_EQ(scheduler.Next()->n_tokens(), 2);
+}
+
+TEST(SchedulerTest, StepsOfEnoughTokensAreSequenceParallel) {
+  SchedulerOptions options = Options();
+  options.sequence_parallel_tokens = 12;
+  options.prefix_cache = false;
+  Scheduler scheduler(options);
+  uint64_t id = 0;
+  for (int n_tokens : {11, 12, 16, 1}) {
+    scheduler.Submit(Request(++id, n_tokens, 1));
+    const auto plan = scheduler.Next();
+    EXPECT_EQ(plan->n_tokens(), n_tokens);
+    EXPECT_EQ(plan->sequence_parallel, n_tokens >= 12) << n_tokens << " tokens";
+    scheduler.Commit(Answer(*plan, 5));
+  }
+}
+
+TEST(SchedulerTest, DecodingRowsAreSpreadOverAPlanPerStage) {
+  SchedulerOptions options = Options();
+  options.max_rows = 6;
+  options.pp = 3;
+  Scheduler scheduler(options);
+  for (uint64_t id = 1; id <= 6; ++id) scheduler.Submit(Request(id, 2, 9));
+  const auto prefill = scheduler.Next();
+  ASSERT_EQ(prefill->samples.size(), 6u);
+  StepResult first_ids{.plan_id = prefill->id, .ids = {11, 12, 13, 14, 15, 16}};
+  scheduler.Commit(first_ids);
+
+  std::deque<StepPlan> in_flight;
+  std::multiset<int32_t> decoded;
+  for (int i = 0; i < 3; ++i) {
+    auto plan = scheduler.Next();
+    ASSERT_TRUE(plan) << "plan " << i;
+    EXPECT_EQ(plan->n_sequences(), 2);
+    EXPECT_EQ(plan->samples.size(), 2u);
+    decoded.insert(plan->tokens.begin(), plan->tokens.end());
+    in_flight.push_back(std::move(*plan));
+  }
+  EXPECT_THAT(decoded, ElementsAre(11, 12, 13, 14, 15, 16));
+  EXPECT_FALSE(scheduler.Next()) << "every sequence is in a plan";
+
+  // A committed plan's sequences, and no others, are there for the next.
+  scheduler.Commit({.plan_id = in_flight.front().id, .ids = {21, 22}});
+  const auto plan = scheduler.Next();
+  EXPECT_THAT(plan->tokens, ElementsAre(21, 22));
+  EXPECT_FALSE(scheduler.Next());
 }
 
 TEST(SchedulerTest, CancelledBlocksAreFreeAfterTheLastPlanThatNamesThem) {
