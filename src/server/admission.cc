@@ -76,7 +76,10 @@ absl::Status CheckNames(const GenerateRequest& request) {
 // How many ids the request may generate, checked against what the context leaves.
 absl::StatusOr<int32_t> MaxTokens(const GenerateRequest& request, int32_t context_length) {
   const int64_t prompt = static_cast<int64_t>(request.ids.size());
-  if (prompt == 0) return InvalidArgument("the prompt is empty; it must have at least one token");
+  // An empty text is one that was forgotten, even where the tokenizer makes a <s> of it.
+  if (prompt == 0 || (request.text.has_value() && request.text->empty())) {
+    return InvalidArgument("the prompt is empty; it must have at least one token");
+  }
   if (prompt >= context_length) {
     return InvalidArgument("the prompt has ", prompt, " tokens; the context of ", context_length,
                            " leaves no room to generate");

@@ -231,7 +231,8 @@ uint64_t ControllerLoop::AddReplica(uint64_t instance, ReplicaInfo info,
     links_.emplace(link, std::move(replica));
   });
   auto shared = std::make_shared<ReplicaInfo>(std::move(info));
-  const bool queued = pool_.Run([this, link, instance, shared] {
+  // Not behind texts to tokenize: requests wait for replicas.
+  const bool queued = pool_.RunNext([this, link, instance, shared] {
     Post([this, link, instance, shared, model = models_.Prepare(*shared)](Time now, Actions& out) {
       if (!links_.contains(link)) return;  // it broke meanwhile
       if (!model.ok()) {

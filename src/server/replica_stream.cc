@@ -61,10 +61,13 @@ void ReplicaStream::Register(replica::v1::Register&& registration) {
   const uint64_t instance = registration.instance();
   const uint64_t link =
       loop_.AddReplica(instance, FromProto(std::move(*registration.mutable_info())), self_);
+  bool broken;
   {
     std::lock_guard lock(mutex_);
     link_ = link;
+    broken = closing_;
   }
+  if (broken) return loop_.LinkDown(link, "the connection broke");
   ReadNext();
 }
 

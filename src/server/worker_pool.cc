@@ -21,6 +21,16 @@ bool WorkerPool::Run(std::function<void()> job) {
   return true;
 }
 
+bool WorkerPool::RunNext(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    if (stopping_) return false;
+    jobs_.push_front(std::move(job));
+  }
+  news_.notify_one();
+  return true;
+}
+
 void WorkerPool::Stop() {
   {
     std::lock_guard lock(mutex_);

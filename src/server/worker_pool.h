@@ -20,6 +20,9 @@ class WorkerPool {
   // Runs `job` on one of the threads; false if too many are waiting or it has stopped.
   bool Run(std::function<void()> job);
 
+  // The same before all that wait, however many; false if it has stopped.
+  bool RunNext(std::function<void()> job);
+
   // Returns when every job has been run.
   void Stop();
 

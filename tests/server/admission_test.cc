@@ -83,6 +83,8 @@ TEST(AdmissionTest, KeepsWhatIsGiven) {
 
 TEST(AdmissionTest, PromptAndContext) {
   EXPECT_THAT(RefusalWith([](auto& r) { r.ids.clear(); }), HasSubstr("prompt is empty"));
+  // The tokenizer made a <s> of it.
+  EXPECT_THAT(RefusalWith([](auto& r) { r.text = ""; }), HasSubstr("prompt is empty"));
   EXPECT_THAT(RefusalWith([](auto& r) { r.ids.assign(64, 1); }),
               HasSubstr("the prompt has 64 tokens; the context of 64"));
   EXPECT_EQ(RefusalWith([](auto& r) { r.ids.assign(63, 1); }), "let in");

@@ -178,36 +178,55 @@ TEST_F(ServiceTest, AClientThatGoesAwayCancelsItsSequences) {
 }
 
 TEST_F(ServiceTest, RefusesWithTheRightCodes) {
+  using grpc::StatusCode;
   v1::GenerateRequest request;
   request.set_text("abc");
-  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::UNAVAILABLE);  // no replica yet
+  EXPECT_EQ(StatusOf(request).error_code(), StatusCode::UNAVAILABLE);  // no replica yet
   LinkedReplica replica(address());
   WaitServing();
-  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::OK);
+  EXPECT_EQ(StatusOf(request).error_code(), StatusCode::OK);
 
-  request.set_model("other");
-  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::NOT_FOUND);
-  request.clear_model();
-  request.set_temperature(-1);
-  EXPECT_EQ(StatusOf(request).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("temperature is -1"));
-  request.clear_temperature();
-  request.set_text("");
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("the prompt is empty"));
-  request.set_text(std::string(100, 'a'));
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("the context of 64"));
-  request.set_text(std::string((16 << 20) + 1, 'a'));
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("bytes; at most"));
-  request.mutable_ids()->add_ids(-5);
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("ids[0] is -5"));
-  request.clear_input();
-  EXPECT_THAT(StatusOf(request).error_message(), HasSubstr("input is missing"));
+  const auto refuses = [&](const std::string& message, StatusCode code, const auto& change) {
+    v1::GenerateRequest changed = request;
+    change(changed);
+    const grpc::Status status = StatusOf(changed);
+    EXPECT_EQ(status.error_code(), code) << message;
+    EXPECT_THAT(status.error_message(), HasSubstr(message));
+  };
+  refuses("no model is named \"other\"", StatusCode::NOT_FOUND, [](auto& r) { r.set_model("other"); });
+  const auto invalid = [&](const std::string& message, const auto& change) {
+    refuses(message, StatusCode::INVALID_ARGUMENT, change);
+  };
+  invalid("temperature is -1", [](auto& r) { r.set_temperature(-1); });
+  invalid("temperature is nan", [](auto& r) { r.set_temperature(NAN); });
+  invalid("the prompt is empty", [](auto& r) { r.set_text(""); });
+  invalid("the prompt is empty", [](auto& r) { r.mutable_ids(); });
+  invalid("the context of 64", [](auto& r) { r.set_text(std::string(100, 'a')); });
+  invalid("bytes; at most", [](auto& r) { r.set_text(std::string((16 << 20) + 1, 'a')); });
+  invalid("ids[0] is -5", [](auto& r) { r.mutable_ids()->add_ids(-5); });
+  invalid("input is missing", [](auto& r) { r.clear_input(); });
+  invalid("field 4242 of trireme.v1.GenerateRequest", [](auto& r) {
+    r.GetReflection()->MutableUnknownFields(&r)->AddLengthDelimited(4242, "?");
+  });
+}
 
-  request.set_text("abc");
-  request.GetReflection()->MutableUnknownFields(&request)->AddLengthDelimited(4242, "?");
-  const auto status = StatusOf(request);
-  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(status.error_message(), HasSubstr("field 4242 of trireme.v1.GenerateRequest"));
+// A field that a newer client knows is refused by every method, not ignored.
+TEST_F(ServiceTest, RefusesUnknownFieldsOfEveryMethod) {
+  LinkedReplica replica(address());
+  WaitServing();
+  const auto refused = [](auto& stub, auto method, auto request, auto response) {
+    request.GetReflection()->MutableUnknownFields(&request)->AddVarint(77, 1);
+    grpc::ClientContext context;
+    const grpc::Status status = (stub.*method)(&context, request, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("field 77 of " + request.GetTypeName()));
+  };
+  using Inference = v1::Inference::Stub;
+  using Control = v1::Control::Stub;
+  refused(*inference_, &Inference::Tokenize, v1::TokenizeRequest(), v1::TokenizeResponse());
+  refused(*inference_, &Inference::Detokenize, v1::DetokenizeRequest(), v1::DetokenizeResponse());
+  refused(*control_, &Control::GetModelInfo, v1::GetModelInfoRequest(), v1::GetModelInfoResponse());
+  refused(*control_, &Control::GetStats, v1::GetStatsRequest(), v1::GetStatsResponse());
 }
 
 TEST_F(ServiceTest, TokenizesAndDetokenizes) {
