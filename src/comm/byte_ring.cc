@@ -40,7 +40,7 @@ void RingWriter::Put(std::span<const std::byte> bytes, Waiter& waiter, const cha
         return (room = Free()) > 0;
       };
       const auto describe = [&] { return StrCat(what, ": a rank of this host reads nothing"); };
-      waiter.Await(ring_.drained(), ready, describe,
+      waiter.Await(ring_.drained(), ready, waiter.timeout(), describe,
                    meanwhile ? Waiter::kBusyPoll : Waiter::kForever);
     }
     const uint64_t head = ring_.header_->head.load(std::memory_order_relaxed);

@@ -43,7 +43,7 @@ MpiCommunicator::MpiCommunicator(std::vector<int> ranks, int group, const WorldO
 
 MpiCommunicator::~MpiCommunicator() {
   for (const Outgoing* outgoing : {&parts_[0], &parts_[1], &tensors_[0], &tensors_[1]}) {
-    port_.AwaitSent(outgoing->last_send, "end of a group");
+    port_.AwaitSent(outgoing->last_send, "end of a group", options_.timeout);
   }
 }
 
@@ -54,7 +54,7 @@ float* MpiCommunicator::received(int from) const {
 
 Tensor MpiCommunicator::Parts(int64_t n_parts, int64_t T, int64_t H) {
   const Outgoing& place = parts_[reductions_ & 1];
-  port_.AwaitSent(place.last_send, "Parts");
+  port_.AwaitSent(place.last_send, "Parts", options_.timeout);
   const Tensor parts(place.memory.data(), DType::kF32, {n_parts, T, H});
   CHECK_LE(parts.bytes(), options_.max_parts_bytes) << "beyond WorldOptions::max_parts_bytes";
   return parts;
@@ -70,7 +70,7 @@ Tensor MpiCommunicator::PlaceParts(Tensor parts) {
 
 MpiCommunicator::Outgoing& MpiCommunicator::NextTensor(const char* verb) {
   Outgoing& tensor = tensors_[gathers_++ & 1];
-  port_.AwaitSent(tensor.last_send, verb);
+  port_.AwaitSent(tensor.last_send, verb, options_.timeout);
   return tensor;
 }
 
@@ -99,7 +99,7 @@ void MpiCommunicator::ExchangeRows(Tensor parts, const GroupSum& sum, const char
       traffic_.reduce_bytes += static_cast<int64_t>(bytes(rows(q).size()));
     }
   }
-  port_.AwaitReceived(verb);
+  port_.AwaitReceived(verb, options_.timeout);
 }
 
 // y = this rank's rows of the sum.   y: [rows,H]
@@ -135,7 +135,7 @@ void MpiCommunicator::GatherRows(Tensor y, const char* verb) {
     tensor.last_send =
         port_.Send(tensor.memory.data(), bytes, world_rank((rank_ + k) % size()), collective_tag_);
   }
-  port_.AwaitReceived(verb);
+  port_.AwaitReceived(verb, options_.timeout);
 }
 
 void MpiCommunicator::AllReduce(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) {
@@ -187,7 +187,7 @@ void MpiCommunicator::Send(Tensor x, int to) {
   if (x.empty()) return;
   std::deque<uint64_t>& under_way = sent_[static_cast<size_t>(to)];
   if (under_way.size() == kTensorsInFlight) {
-    port_.AwaitSent(under_way.front(), "Send");
+    port_.AwaitSent(under_way.front(), "Send", options_.stage_timeout);
     under_way.pop_front();
   }
   const std::span<const std::byte> bytes(static_cast<const std::byte*>(x.raw()), x.bytes());
@@ -209,7 +209,7 @@ void MpiCommunicator::Recv(Tensor x, int from) {
     port_.Receive(to + at, std::min(kPieceBytes, x.bytes() - at), world_rank(from),
                   point_to_point_tag_);
   }
-  port_.AwaitReceived("Recv");
+  port_.AwaitReceived("Recv", options_.stage_timeout);
 }
 
 }  // namespace trireme

@@ -130,7 +130,7 @@ void MpiPort::FindHost() {
 }
 
 MpiPort::~MpiPort() {
-  AwaitSent(requests_->n_sends, "end of the job");
+  AwaitSent(requests_->n_sends, "end of the job", waiter_->timeout());
   Barrier("end of the job", waiter_->timeout());
   for (MPI_Win& window : requests_->windows) {
     MPI_Win_unlock_all(window);
@@ -216,7 +216,7 @@ void MpiPort::Connect(std::span<const int> ranks, int tag) {
     Receive(&hellos[i], 1, ranks[i], tag);
     SendCopy(std::span(&hello, 1), ranks[i], tag);
   }
-  AwaitReceived("connecting");
+  AwaitReceived("connecting", waiter_->timeout());
 }
 
 uint64_t MpiPort::Send(const void* data, size_t bytes, int to, int tag) {
@@ -258,12 +258,12 @@ bool MpiPort::Progress() {
   return !r.sends.empty();
 }
 
-void MpiPort::AwaitSent(uint64_t last, const char* what) {
+void MpiPort::AwaitSent(uint64_t last, const char* what, std::chrono::milliseconds timeout) {
   const std::vector<Requests::Sent>& sent = requests_->sent;
   const auto none_left = [&] { return sent.empty() || sent.front().number > last; };
   const auto done = [&] { return none_left() || !Progress() || none_left(); };
   const auto describe = [&] { return StrCat(what, ": rank ", sent.front().to, " takes nothing"); };
-  waiter_->Await(unrung_, done, describe, Waiter::kBusyPoll);
+  waiter_->Await(unrung_, done, timeout, describe, Waiter::kBusyPoll);
 }
 
 void MpiPort::Receive(void* data, size_t bytes, int from, int tag) {
@@ -274,7 +274,7 @@ void MpiPort::Receive(void* data, size_t bytes, int from, int tag) {
   r.senders.push_back(from);
 }
 
-void MpiPort::AwaitReceived(const char* what) {
+void MpiPort::AwaitReceived(const char* what, std::chrono::milliseconds timeout) {
   Requests& r = *requests_;
   const auto done = [&] {
     int flag = 0;
@@ -289,7 +289,7 @@ void MpiPort::AwaitReceived(const char* what) {
     }
     return StrCat(what, ": nothing from rank ", r.senders[late]);
   };
-  waiter_->Await(unrung_, done, describe, Waiter::kBusyPoll);
+  waiter_->Await(unrung_, done, timeout, describe, Waiter::kBusyPoll);
   r.receives.clear();
   r.senders.clear();
 }
@@ -307,7 +307,7 @@ bool MpiPort::Take(int from, int tag, std::vector<std::byte>* message) {
   CHECK_MPI(MPI_Get_count(&status, MPI_BYTE, &bytes));
   message->resize(static_cast<size_t>(bytes));
   Receive(message->data(), message->size(), status.MPI_SOURCE, tag);
-  AwaitReceived(tag == MpiTag::kPlan ? "NextPublished" : "PollReport");
+  AwaitReceived(tag == MpiTag::kPlan ? "NextPublished" : "PollReport", waiter_->timeout());
   return true;
 }
 

@@ -59,13 +59,13 @@ class MpiPort {
   // The same from a copy.
   uint64_t SendCopy(std::span<const std::byte> message, int to, int tag);
   // All sends up to this number.
-  void AwaitSent(uint64_t last, const char* what);
+  void AwaitSent(uint64_t last, const char* what, std::chrono::milliseconds timeout);
   // Moves sends on; true while some are under way.
   bool Progress();
 
   // Starts a receive, then awaits all that were started.
   void Receive(void* data, size_t bytes, int from, int tag);
-  void AwaitReceived(const char* what);
+  void AwaitReceived(const char* what, std::chrono::milliseconds timeout);
 
   // A message of any size, if one has begun to arrive. from: a rank, or kAnyRank.
   static constexpr int kAnyRank = -1;

@@ -112,7 +112,7 @@ void SharedCommunicator::AwaitPost(int peer, const char* verb) {
                   ranks_[static_cast<size_t>(peer)], " did not come");
   };
   waiter_.Await(
-      awaited, [&] { return awaited.Rung(posts_); }, describe);
+      awaited, [&] { return awaited.Rung(posts_); }, waiter_.timeout(), describe);
 }
 
 Tensor SharedCommunicator::Parts(int64_t n_parts, int64_t T, int64_t H) {
@@ -221,7 +221,8 @@ void SharedCommunicator::Send(Tensor x, int to) {
   for (size_t at = 0; at < x.bytes(); at += slot_bytes) {
     const uint32_t piece = channel.sent.rings.load(std::memory_order_relaxed);
     waiter_.Await(
-        channel.taken, [&] { return channel.taken.Rung(piece + 1 - kSlots); }, describe);
+        channel.taken, [&] { return channel.taken.Rung(piece + 1 - kSlots); },
+        options_.stage_timeout, describe);
     std::memcpy(segments_[static_cast<size_t>(rank_)] + layout_->SlotAt(rank_, to, size(), piece),
                 from + at, std::min(slot_bytes, x.bytes() - at));
     channel.sent.Ring();
@@ -241,7 +242,8 @@ void SharedCommunicator::Recv(Tensor x, int from) {
   for (size_t at = 0; at < x.bytes(); at += slot_bytes) {
     const uint32_t piece = channel.taken.rings.load(std::memory_order_relaxed);
     waiter_.Await(
-        channel.sent, [&] { return channel.sent.Rung(piece + 1); }, describe);
+        channel.sent, [&] { return channel.sent.Rung(piece + 1); }, options_.stage_timeout,
+        describe);
     std::memcpy(to + at,
                 segments_[static_cast<size_t>(from)] + layout_->SlotAt(from, rank_, size(), piece),
                 std::min(slot_bytes, x.bytes() - at));

@@ -84,13 +84,13 @@ class Waiter {
     return done;
   }
 
-  // Until() within the timeout, for a peer; ends the job with what describe() says if it passes.
+  // Until() within `timeout`, for a peer; ends the job with what describe() says if it passes.
   template <typename Ready, typename Describe>
-  void Await(Bell& bell, const Ready& ready, const Describe& describe,
-             Duration longest = kForever) {
+  void Await(Bell& bell, const Ready& ready, std::chrono::milliseconds timeout,
+             const Describe& describe, Duration longest = kForever) {
     if (ready()) return;
-    if (!Until(bell, ready, std::chrono::steady_clock::now() + timeout_, longest)) {
-      EndJobAs(rank_, host_, StrCat(describe(), " (waited ", timeout_.count(), " ms)"));
+    if (!Until(bell, ready, std::chrono::steady_clock::now() + timeout, longest)) {
+      EndJobAs(rank_, host_, StrCat(describe(), " (waited ", timeout.count(), " ms)"));
     }
   }
 

@@ -23,10 +23,12 @@ using Deadline = std::chrono::steady_clock::time_point;
 inline constexpr Deadline kNoDeadline = Deadline::max();
 
 struct WorldOptions {
-  std::chrono::milliseconds timeout{30000};  // on every wait for a peer inside a step
-  size_t max_parts_bytes = 0;                // largest parts of one rank that will move in one call
-  size_t max_tensor_bytes = 0;               // largest tensor sent, received or gathered
-  bool shared_memory = true;                 // false: tensors go through MPI inside a host, too
+  std::chrono::milliseconds timeout{30000};  // on every wait for a peer that does the same work
+  // On Send and Recv, whose peer may be at its own share of a step. Rank 0 notices a hang sooner.
+  std::chrono::milliseconds stage_timeout{600000};
+  size_t max_parts_bytes = 0;   // largest parts of one rank that will move in one call
+  size_t max_tensor_bytes = 0;  // largest tensor sent, received or gathered
+  bool shared_memory = true;    // false: tensors go through MPI inside a host, too
   int n_threads = 1;  // that compute in each rank: where they exceed the CPUs, no wait spins
 };
 

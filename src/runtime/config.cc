@@ -1,12 +1,14 @@
 #include "runtime/config.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <optional>
 
 #include "base/file.h"
 #include "runtime/json.h"
+#include "runtime/stable_hash.h"
 
 namespace trireme {
 namespace {
@@ -385,6 +387,27 @@ absl::StatusOr<ModelConfig> ParseConfig(const json& root, std::span<const Archit
 }
 
 }  // namespace
+
+std::string ArithmeticHash(const ModelConfig& c) {
+  StableHash hash;
+  hash.Add(c.architecture);
+  for (const int64_t n : {c.hidden, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.ffn, c.vocab,
+                          c.max_positions, c.rope.original_max_positions}) {
+    hash.Add(static_cast<uint64_t>(n));
+  }
+  for (const bool flag : {c.tied_embeddings, c.attention_bias, c.mlp_bias, c.rope.truncate}) {
+    hash.Add(uint64_t{flag});
+  }
+  hash.Add(static_cast<uint64_t>(c.activation));
+  hash.Add(static_cast<uint64_t>(c.rope.type));
+  for (const double x :
+       {static_cast<double>(c.rms_norm_eps), c.rope.theta, c.rope.factor, c.rope.low_freq_factor,
+        c.rope.high_freq_factor, c.rope.beta_fast, c.rope.beta_slow, c.rope.attention_factor,
+        c.rope.mscale, c.rope.mscale_all_dim}) {
+    hash.Add(std::bit_cast<uint64_t>(x));
+  }
+  return hash.Hex().substr(0, 16);
+}
 
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view config,
                                              std::string_view generation_config,

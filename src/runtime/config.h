@@ -66,6 +66,9 @@ struct Architecture {
   std::string_view model_type;  // "llama"
 };
 
+// Of everything in `config` that the arithmetic depends on, but for the weights and their dtype.
+std::string ArithmeticHash(const ModelConfig& config);
+
 // The texts of config.json and, unless it is empty, generation_config.json. Keys that are absent
 // take the defaults of Hugging Face's LlamaConfig (eos_token_id: none). One line names the key:
 // INVALID_ARGUMENT where it is missing, of the wrong type or impossible (heads that do not divide

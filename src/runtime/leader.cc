@@ -1,12 +1,24 @@
 #include "runtime/leader.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace trireme {
+namespace {
 
-Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, int pp,
-               ReplicaInfo info)
-    : world_(world), engine_(engine), pp_(pp), info_(std::move(info)), scheduler_(options) {}
+// How many times as long as this stage the others may take for a plan, the timeout aside.
+constexpr int kSlack = 8;
+
+}  // namespace
+
+Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options,
+               std::chrono::milliseconds step_timeout, ReplicaInfo info)
+    : world_(world),
+      engine_(engine),
+      pp_(options.pp),
+      step_timeout_(step_timeout),
+      info_(std::move(info)),
+      scheduler_(options) {}
 
 void Leader::Post(Message message) {
   {
@@ -45,26 +57,52 @@ void Leader::Handle(SinkMessage&& message) {
 
 void Leader::Handle(StopMessage&&) { stopping_ = true; }
 
-void Leader::RunPlan(const StepPlan& plan) {
+std::optional<StepResult> Leader::RunPlan(const StepPlan& plan) {
+  const Deadline start = std::chrono::steady_clock::now();
   if (world_.size() > 1) world_.Publish(Serialize(plan));
-  if (std::optional<StepResult> result = engine_.Run(plan)) scheduler_.Commit(*result);
+  std::optional<StepResult> result = engine_.Run(plan);
+  last_progress_ = std::chrono::steady_clock::now();
+  slowest_ = std::max(slowest_, last_progress_ - start);
+  return result;
+}
+
+void Leader::Commit(const StepResult& result) {
+  last_progress_ = std::chrono::steady_clock::now();
+  scheduler_.Commit(result);
+}
+
+void Leader::CommitReports() {
+  while (auto bytes = world_.PollReport()) Commit(ParseResult(*bytes));
+}
+
+// Sleeps until there may be news; with plans in flight, not longer than the other stages may take:
+// they are balanced, so each takes about as long as this one.
+void Leader::Await(bool expect_result) {
+  if (!expect_result) return world_.Wait(kNoDeadline, false);
+  const auto longest = step_timeout_ + kSlack * slowest_;
+  if (std::chrono::steady_clock::now() >= last_progress_ + longest) {
+    EndJob(StrCat("no result from the last stage for ",
+                  std::chrono::duration_cast<std::chrono::milliseconds>(longest).count(),
+                  " ms: a rank of another stage hangs or is out of reach"));
+  }
+  world_.Wait(last_progress_ + longest, true);
 }
 
 void Leader::Run() {
   while (true) {
     DrainMailbox();
     if (stopping_) break;
-    while (auto bytes = world_.PollReport()) scheduler_.Commit(ParseResult(*bytes));
+    CommitReports();
     Report();
     if (scheduler_.n_in_flight() < pp_) {
       if (std::optional<StepPlan> plan = scheduler_.Next()) {
-        RunPlan(*plan);
+        if (std::optional<StepResult> result = RunPlan(*plan)) Commit(*result);
         continue;
       }
     }
-    world_.Wait(kNoDeadline, scheduler_.n_in_flight() > 0);
+    Await(scheduler_.n_in_flight() > 0);
   }
-  // Followers end after the plans before; their results have no reader.
+  while (CommitReports(), scheduler_.n_in_flight() > 0) Await(true);
   if (world_.size() > 1) world_.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
 }
 
@@ -78,9 +116,8 @@ void Leader::WarmUp() {
   plan.block_table = {0};
   plan.max_blocks = 1;
   plan.samples.push_back({.row = 0, .params = {.temperature = 0}});
-  if (world_.size() > 1) world_.Publish(Serialize(plan));
-  if (engine_.Run(plan).has_value()) return;
-  while (!world_.PollReport().has_value()) world_.Wait(kNoDeadline, true);
+  if (RunPlan(plan).has_value()) return;
+  while (!world_.PollReport().has_value()) Await(true);
 }
 
 void Leader::Report() {

@@ -15,12 +15,15 @@ namespace trireme {
 
 class Leader : public Replica {
  public:
-  Leader(World& world, Engine& engine, const SchedulerOptions& options, int pp, ReplicaInfo info);
+  // `step_timeout`: how long the other stages may take for a plan beyond several times what this
+  // one took. Then the job ends with one line.
+  Leader(World& world, Engine& engine, const SchedulerOptions& options,
+         std::chrono::milliseconds step_timeout, ReplicaInfo info);
 
   // One real forward pass through every rank, with a token that nobody asked for.
   void WarmUp();
 
-  // Until Stop(); then tells the other ranks to stop.
+  // Until Stop(); then awaits what is in flight and tells the other ranks to stop.
   void Run();
 
   const ReplicaInfo& info() const override { return info_; }
@@ -45,17 +48,23 @@ class Leader : public Replica {
   void Handle(CancelMessage&& message);
   void Handle(SinkMessage&& message);
   void Handle(StopMessage&&);
-  void RunPlan(const StepPlan& plan);
+  std::optional<StepResult> RunPlan(const StepPlan& plan);
+  void Commit(const StepResult& result);
+  void CommitReports();
+  void Await(bool expect_result);
   void Report();
 
   World& world_;
   Engine& engine_;
   const int pp_;
+  const std::chrono::milliseconds step_timeout_;
   const ReplicaInfo info_;
   Scheduler scheduler_;
   Sink sink_;
   ReplicaStats reported_;
   bool stopping_ = false;
+  Deadline last_progress_;                          // a plan run here, or a result
+  std::chrono::steady_clock::duration slowest_{0};  // of the plans run here
 
   std::mutex mutex_;  // guards mailbox_; held for a push or a swap
   std::vector<Message> mailbox_;

@@ -70,8 +70,13 @@ std::vector<Architecture> Architectures();
 // Every tensor of a checkpoint of this configuration.
 std::vector<TensorSpec> ModelTensors(const ModelConfig& config);
 
-// Reads this rank's part. `progress` is called with bytes read so far, from this thread.
-using LoadProgress = std::function<void(int64_t bytes)>;
+// Called on the loading thread: bytes of this rank's matrices so far (in the dtype they are packed
+// as, without padding), and of all of them.
+using LoadProgress = std::function<void(int64_t bytes, int64_t total)>;
+
+// Reads this rank's part, so that the ranks of a replica read each weight byte once; but norms and
+// biases are on every rank of a stage, KV heads on every rank whose query heads read them, and a
+// tied embedding on the first stage and the last.
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config,
                                                  const TensorStore& store, Ops& ops,
                                                  const Split& split, const ModelOptions& options,

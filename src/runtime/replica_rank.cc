@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 
-#include "base/build_id.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "kernels/cpu/cpu_ops.h"
@@ -30,26 +29,38 @@ std::vector<int> AllowedCpus() {
   return cpus;
 }
 
-// This rank's share of the host's CPUs. Not pinned where the ranks want more than there are.
-CpuOptions CpuShare(const ReplicaOptions& options, const World& world) {
+// This rank's share of the CPUs that it may run on. Ranks of a host that may run on the same ones
+// divide them; srun and mpirun may have given each its own. Not pinned where the ranks want more
+// than there are. Collective.
+CpuOptions CpuShare(const ReplicaOptions& options, World& world) {
   const std::vector<int> cpus = AllowedCpus();
+  const std::vector<std::string> all = world.Exchange(StrCat(world.host(), " ", Join(cpus, ",")));
+  const auto self = all.begin() + world.rank();
+  const auto sharers = static_cast<int>(std::count(all.begin(), all.end(), *self));
+  const auto place = static_cast<int>(std::count(all.begin(), self, *self));
   const int n_cpus = static_cast<int>(cpus.size());
   CpuOptions share{.n_threads = options.threads, .avx512 = options.avx512};
-  if (share.n_threads == 0) share.n_threads = std::max(1, n_cpus / world.local_size());
-  if (share.n_threads * world.local_size() <= n_cpus) {
-    const int first = share.n_threads * world.local_rank();
+  if (share.n_threads == 0) share.n_threads = std::max(1, n_cpus / sharers);
+  if (share.n_threads * sharers <= n_cpus) {
+    const int first = share.n_threads * place;
     share.cpus.assign(cpus.begin() + first, cpus.begin() + first + share.n_threads);
   }
   return share;
 }
 
-// What is left of a container's limit (cgroup v2); the largest number where there is none.
+// What is left of a container's limit (cgroup v2); the largest number where there is none. Pages of
+// files, such as the checkpoint just read, count as used there but give way.
 int64_t CgroupMemory() {
   const std::string folder = "/sys/fs/cgroup/";
   int64_t limit = 0, used = 0;
   std::ifstream max(folder + "memory.max"), current(folder + "memory.current");
   if (!(max >> limit) || !(current >> used)) return INT64_MAX;
-  return std::max<int64_t>(limit - used, 0);
+  std::ifstream stat(folder + "memory.stat");
+  int64_t bytes = 0;
+  for (std::string key; stat >> key >> bytes;) {
+    if (key == "active_file" || key == "inactive_file") used -= bytes;
+  }
+  return std::max<int64_t>(limit - std::max<int64_t>(used, 0), 0);
 }
 
 int64_t AvailableMemory() {
@@ -72,17 +83,20 @@ std::string ReadIfThere(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOptions& options,
                                                                World& world,
-                                                               const ReplicaProgress& progress) {
+                                                               const LoadProgress& progress) {
   std::unique_ptr<ReplicaRank> rank(new ReplicaRank(world));
-  RETURN_IF_ERROR(rank->Agree(rank->Open(options)));
+  const CpuOptions share = CpuShare(options, world);
+  RETURN_IF_ERROR(rank->Agree(rank->Open(options, share)));
   RETURN_IF_ERROR(rank->AgreeOn(
-      StrCat("version=", options.version, " build=", BuildId(), " model=", rank->fingerprint_,
-             " tp=", options.layout.tp, " pp=", options.layout.pp,
+      StrCat("version=", options.version, " build=", options.build_id,
+             " model=", rank->fingerprint_, " tp=", options.layout.tp, " pp=", options.layout.pp,
              " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
              " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
              " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
-  RETURN_IF_ERROR(rank->Agree(rank->LoadWeights(options, progress)));
-  RETURN_IF_ERROR(rank->Agree(rank->Start(options)));
+  RETURN_IF_ERROR(rank->Agree(rank->LoadWeights(progress)));
+  RETURN_IF_ERROR(rank->Agree(rank->SizeKv(options)));
+  rank->Start(options);
+  rank->WarmUp();
   return rank;
 }
 
@@ -118,7 +132,7 @@ absl::Status ReplicaRank::AgreeOn(const std::string& mine) {
   return absl::OkStatus();
 }
 
-absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
+absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& share) {
   if (options.layout.n_ranks() != world_.size()) {
     return InvalidArgument("--tp ", options.layout.tp, " x --pp ", options.layout.pp, " needs ",
                            options.layout.n_ranks(), " ranks, but ", world_.size(),
@@ -135,10 +149,9 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
   }
   dtype_ = options.dtype.value_or(config_.dtype);
   ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank()));
-  fingerprint_ =
-      StrCat(store_->Fingerprint(), "/", Name(dtype_), "/", Name(options.activations), "/kv-",
-             Name(options.activations), "/chunks-", split_->n_chunks(), "/", kArithmetic);
-  const CpuOptions share = CpuShare(options, world_);
+  fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
+                        Name(options.activations), "/kv-", Name(options.activations), "/chunks-",
+                        split_->n_chunks(), "/", kArithmetic);
   n_threads_ = share.n_threads;
   if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
   // The pool pins its caller; until Run() this thread is the parent of others, which are free.
@@ -149,43 +162,47 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options) {
   return absl::OkStatus();
 }
 
-absl::Status ReplicaRank::LoadWeights(const ReplicaOptions& options,
-                                      const ReplicaProgress& progress) {
-  const int64_t share = store_->bytes() * static_cast<int64_t>(SizeOf(dtype_)) /
-                        static_cast<int64_t>(SizeOf(config_.dtype)) / options.layout.n_ranks();
-  ASSIGN_OR_RETURN(model_, LoadModel(config_, *store_, *ops_, *split_,
-                                     ModelOptions{.dtype = dtype_}, [&](int64_t bytes) {
-                                       if (progress) progress(bytes, std::max(bytes, share));
-                                     }));
+absl::Status ReplicaRank::LoadWeights(const LoadProgress& progress) {
+  ASSIGN_OR_RETURN(
+      model_, LoadModel(config_, *store_, *ops_, *split_, ModelOptions{.dtype = dtype_}, progress));
   weight_bytes_ = model_->weight_bytes();
   return absl::OkStatus();
 }
 
-absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
-  const StepSize largest{.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
-                         .n_rows = options.max_rows};
+absl::Status ReplicaRank::SizeKv(const ReplicaOptions& options) {
+  const int64_t context = ContextLength(options);
+  if (context < 2) {
+    return InvalidArgument(
+        context == options.context_length ? "--context-length " : "the model's context length ",
+        context, ": expected at least 2, one token of the prompt and one more");
+  }
   int64_t kv_bytes = options.kv_cache_bytes;
   if (kv_bytes == 0) {
-    kv_bytes = std::min(AvailableMemory() / 2 / world_.local_size(), kLargestDefaultKvBytes);
+    kv_bytes = std::min(AvailableMemory() / 2 / world_.local_size() / options.host_replicas,
+                        kLargestDefaultKvBytes);
   }
+  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
+  if (kv_bytes < block_bytes) {
+    return InvalidArgument("--kv-cache-bytes ", kv_bytes, ": expected at least ", block_bytes,
+                           ", the bytes of one KV block on this rank");
+  }
+  const int64_t useful = (context + kKvBlockSize) / kKvBlockSize * (options.max_rows + 1) * 4;
+  scheduler_options_.n_blocks =
+      std::min({kv_bytes / block_bytes, useful, INT32_MAX / kKvBlockSize});
+  return absl::OkStatus();
+}
+
+void ReplicaRank::Start(const ReplicaOptions& options) {
+  const StepSize largest{.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
+                         .n_rows = options.max_rows};
   // Every rank has as many blocks as the poorest.
-  int64_t n_blocks = INT32_MAX / kKvBlockSize;
-  for (const std::string& text : world_.Exchange(
-           StrCat(kv_bytes / Engine::KvBlockBytes(config_, *split_, options.activations)))) {
+  int64_t n_blocks = scheduler_options_.n_blocks;
+  for (const std::string& text : world_.Exchange(StrCat(n_blocks))) {
     int64_t blocks = 0;
     CHECK(ParseNumber(text, &blocks));
     n_blocks = std::min(n_blocks, blocks);
   }
-  int64_t context = config_.context();
-  if (options.context_length > 0) context = std::min<int64_t>(context, options.context_length);
-  const int64_t useful = (context + kKvBlockSize) / kKvBlockSize * (options.max_rows + 1) * 4;
-  n_blocks = std::min(n_blocks, useful);
-  context = std::min(context, n_blocks * kKvBlockSize);
-  if (context < 2) {
-    return InvalidArgument("--kv-cache-bytes ", kv_bytes, ": expected at least ",
-                           Engine::KvBlockBytes(config_, *split_, options.activations),
-                           ", the bytes of one KV block on this rank");
-  }
+  const int64_t context = std::min(ContextLength(options), n_blocks * kKvBlockSize);
 
   WorldOptions traffic = Engine::Traffic(config_, *split_, largest, options.activations);
   traffic.timeout = options.timeout;
@@ -219,10 +236,15 @@ absl::Status ReplicaRank::Start(const ReplicaOptions& options) {
   }
   ReplicaInfo info = Describe(options);
   if (world_.rank() == 0) {
-    leader_ = std::make_unique<Leader>(world_, *engine_, scheduler_options_, options.layout.pp,
+    leader_ = std::make_unique<Leader>(world_, *engine_, scheduler_options_, options.timeout,
                                        std::move(info));
   }
-  return absl::OkStatus();
+}
+
+// What the model and the flags allow, whatever the KV cache holds: a part of what the model is.
+int64_t ReplicaRank::ContextLength(const ReplicaOptions& options) const {
+  if (options.context_length == 0) return config_.context();
+  return std::min<int64_t>(config_.context(), options.context_length);
 }
 
 ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
@@ -240,7 +262,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   }
   info.eos_ids = config_.eos_ids;
   info.vocab_size = static_cast<int32_t>(config_.vocab);
-  info.context_length = scheduler_options_.context_length;
+  info.context_length = static_cast<int32_t>(ContextLength(options));
   info.max_rows = options.max_rows;
   info.kv_tokens = scheduler_options_.n_blocks * kKvBlockSize;
   info.kv_block_size = static_cast<int32_t>(kKvBlockSize);

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 
+#include "base/build_id.h"
 #include "comm/world.h"
 #include "runtime/engine.h"
 #include "runtime/leader.h"
@@ -21,29 +22,30 @@ struct ReplicaOptions {
   std::optional<DType> dtype;  // weights; unset: the checkpoint's
   DType activations = DType::kF32;
   int threads = 0;             // per rank; 0: the host's CPUs shared by its ranks
-  int64_t kv_cache_bytes = 0;  // per rank; 0: half of the memory free after loading
+  int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
+  int host_replicas = 1;       // that share this host's memory
   int32_t max_rows = 64;
   int32_t max_batch_tokens = 512;
   int32_t context_length = 0;  // 0: the model's
   bool prefix_cache = true;
   bool avx512 = true;
-  std::string version;  // of the program; must be equal on all ranks
+  // Must be equal on all ranks.
+  std::string version;  // of the program
+  std::string build_id = BuildId();
   std::chrono::milliseconds timeout{30000};
 };
 
-// Called on rank 0 while weights are read: packed bytes so far, and this rank's total.
-using ReplicaProgress = std::function<void(int64_t bytes, int64_t total)>;
+struct CpuOptions;
 
 class ReplicaRank {
  public:
   // Collective over the world; either all ranks succeed or all return the first rank's error.
-  // Refuses ranks that differ in program version, options or model, by name.
+  // Refuses ranks that differ in program version or build, options or model, by name. Ends with a
+  // real forward pass through all ranks: what has loaded can serve.
   static absl::StatusOr<std::unique_ptr<ReplicaRank>> Load(const ReplicaOptions& options,
                                                            World& world,
-                                                           const ReplicaProgress& progress = {});
+                                                           const LoadProgress& progress = {});
 
-  // A real forward pass through all ranks. Collective.
-  void WarmUp();
   // Rank 0 serves until Replica::Stop(), the others follow.
   void Run();
 
@@ -58,10 +60,14 @@ class ReplicaRank {
  private:
   explicit ReplicaRank(World& world) : world_(world) {}
 
-  absl::Status Open(const ReplicaOptions& options);
+  absl::Status Open(const ReplicaOptions& options, const CpuOptions& share);
   absl::Status AgreeOn(const std::string& mine);
-  absl::Status LoadWeights(const ReplicaOptions& options, const ReplicaProgress& progress);
-  absl::Status Start(const ReplicaOptions& options);
+  absl::Status LoadWeights(const LoadProgress& progress);
+  // How many KV blocks this rank could have.
+  absl::Status SizeKv(const ReplicaOptions& options);
+  void Start(const ReplicaOptions& options);
+  void WarmUp();
+  int64_t ContextLength(const ReplicaOptions& options) const;
   ReplicaInfo Describe(const ReplicaOptions& options) const;
   // All ranks' statuses become one: the first error, naming its rank and host.
   absl::Status Agree(const absl::Status& mine);

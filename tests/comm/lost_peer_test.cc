@@ -19,7 +19,7 @@ using testing::Not;
 
 WorldOptions Impatient() {
   WorldOptions options;
-  options.timeout = std::chrono::milliseconds(50);
+  options.timeout = options.stage_timeout = std::chrono::milliseconds(50);
   options.max_parts_bytes = 1 << 16;
   options.max_tensor_bytes = 1 << 16;
   return options;

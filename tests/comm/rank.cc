@@ -25,7 +25,7 @@ double CpuSeconds() {
 
 std::unique_ptr<Communicator> WholeGroup(World& world, Ops& ops, bool shared_memory) {
   WorldOptions options = TestOptions();
-  options.timeout = std::chrono::milliseconds(200);
+  options.timeout = options.stage_timeout = std::chrono::milliseconds(200);
   options.shared_memory = shared_memory;
   world.Reserve(options);
   std::vector<int> all;

@@ -77,24 +77,34 @@ class Llama : public Model {
 
 absl::Status Llama::Load(const TensorStore& store, Ops& ops, DType dtype,
                          const LoadProgress& progress) {
-  auto loaded = [&](int64_t bytes) {
-    weight_bytes_ += bytes;
-    if (progress) progress(weight_bytes_);
+  const int64_t element = static_cast<int64_t>(SizeOf(dtype)), H = config_.hidden;
+  const int64_t heads = split_.heads().size() + split_.kv_heads().size();  // each read and written
+  const int64_t layer_bytes =
+      (2 * heads * config_.head_dim + 3 * split_.ffn().size()) * H * element;
+  const int64_t vocab_bytes = split_.vocab().size() * H * element;
+  const bool own_head = split_.last_stage() && !(config_.tied_embeddings && split_.first_stage());
+  const int64_t total = layer_bytes * split_.layers().size() +
+                        vocab_bytes * (int64_t{split_.first_stage()} + int64_t{own_head});
+  int64_t done = 0;
+  auto loaded = [&](int64_t bytes, int64_t packed_bytes) {
+    done += bytes;
+    weight_bytes_ += packed_bytes;
+    if (progress) progress(done, total);
   };
   if (split_.first_stage()) {
     ASSIGN_OR_RETURN(auto vocab,
                      ShardedVocab::Load(store, ops, split_, dtype, kEmbedding, config_.hidden));
     embedding_ = std::make_unique<ShardedVocab>(std::move(vocab));
-    loaded(static_cast<int64_t>(embedding_->weight().bytes()));
+    loaded(vocab_bytes, static_cast<int64_t>(embedding_->weight().bytes()));
   }
   for (int64_t i = split_.layers().begin; i < split_.layers().end; ++i) {
     ASSIGN_OR_RETURN(Layer layer, LoadLayer(store, ops, dtype, i));
     layers_.push_back(std::move(layer));
-    loaded(layers_.back().bytes());
+    loaded(layer_bytes, layers_.back().bytes());
   }
   if (split_.last_stage()) {
     ASSIGN_OR_RETURN(final_norm_, DeviceVector::Load(store, ops, kFinalNorm, config_.hidden));
-    if (config_.tied_embeddings && embedding_) {
+    if (!own_head) {
       head_ = embedding_.get();
     } else {
       const char* name = config_.tied_embeddings ? kEmbedding : kHead;
@@ -102,7 +112,7 @@ absl::Status Llama::Load(const TensorStore& store, Ops& ops, DType dtype,
                        ShardedVocab::Load(store, ops, split_, dtype, name, config_.hidden));
       own_head_ = std::make_unique<ShardedVocab>(std::move(vocab));
       head_ = own_head_.get();
-      loaded(static_cast<int64_t>(head_->weight().bytes()));
+      loaded(vocab_bytes, static_cast<int64_t>(head_->weight().bytes()));
     }
   }
   return absl::OkStatus();
