@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
+#include <thread>
 
 #include "comm/launch.h"
 #include "launcher/version.h"
@@ -60,17 +61,17 @@ class HelpFormatter : public CLI::Formatter {
   }
 };
 
-// Under mpirun every rank fails alike, and rank 0 tells of it: mpirun ends the job at the first
-// rank that exits with an error, maybe before rank 0 has said why.
-bool IsSilentRank() {
-  const char* rank = getenv("OMPI_COMM_WORLD_RANK");
-  if (!rank) rank = getenv("SLURM_PROCID");
-  return LaunchedRanks() > 1 && rank && std::string(rank) != "0";
-}
+// Most errors are every rank's, and rank 0 tells of them. mpirun ends the job at the first rank
+// that exits with an error, so the others leave rank 0 this long to speak; still alive, they speak
+// up.
+constexpr std::chrono::seconds kRankZeroFirst{2};
 
 // Prints one line; returns the exit code.
 int Fail(int code, const std::string& who, std::string message, const std::string& hint = "") {
-  if (IsSilentRank()) return 0;
+  if (const int rank = LaunchedRank(); rank > 0) {
+    std::this_thread::sleep_for(kRankZeroFirst);
+    message = StrCat("rank ", rank, ": ", message);
+  }
   std::replace(message.begin(), message.end(), '\n', ' ');
   std::fprintf(stderr, "%s: %s%s\n", who.c_str(), message.c_str(), hint.c_str());
   return code;

@@ -11,4 +11,8 @@ namespace trireme {
 int LaunchedRanks(const std::function<const char*(const char*)>& env);
 int LaunchedRanks();  // of this process
 
+// Its number among them, before MPI says it; 0 if it is alone.
+int LaunchedRank(const std::function<const char*(const char*)>& env);
+int LaunchedRank();
+
 }  // namespace trireme

@@ -7,9 +7,11 @@ import re
 import shutil
 import socket
 import struct
+import subprocess
 import tempfile
 
-from harness import BINARY, Server, check, check_equal, check_no_leftovers, config, model, mpirun, run
+from harness import (BINARY, ENV, PATIENCE_S, Server, check, check_equal, check_no_leftovers, config,
+                     model, mpirun, run)
 
 directory = model("austen")
 heads = config(directory)["num_attention_heads"]
@@ -95,10 +97,13 @@ for name, change, pattern in (
 # A directory that may not be read.
 locked = pathlib.Path(broken("locked", lambda path: path.chmod(0o700)))
 if os.geteuid() == 0:
-    nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-    if run([*nobody, "test", "-x", BINARY], code=None).returncode == 0:
-        done = run([*nobody, *local(locked)], code=1)
-        check(re.fullmatch(r"trireme: .*locked.*Permission denied.*\n", done.stderr), done.stderr)
+    # Root opens the binary: nobody may have no way to it.
+    with open(BINARY, "rb") as binary:
+        done = subprocess.run(local(locked), executable=f"/proc/self/fd/{binary.fileno()}",
+                              pass_fds=[binary.fileno()], user=65534, group=65534, extra_groups=[],
+                              env=ENV, text=True, capture_output=True, timeout=PATIENCE_S)
+    check_equal(done.returncode, 1, f"the exit code of nobody: {done.stderr}")
+    check(re.fullmatch(r"trireme: .*locked.*Permission denied.*\n", done.stderr), done.stderr)
 else:
     locked.chmod(0)
     complains(local(locked), r"locked.*Permission denied")
@@ -109,6 +114,23 @@ complains([*local(directory), "--tp", "2"], r"--tp 2 x --pp 1 needs 2 ranks, but
 complains(mpirun(3, *local(directory)[1:], "--tp", "2"), r"needs 2 ranks, but 3 are", code=2)
 complains(mpirun(heads + 1, *local(directory)[1:], "--tp", str(heads + 1)),
           rf"--tp {heads + 1}: expected 1 to {heads}")
+
+# An error of one rank ends the job, and the rank says why.
+def ranks(*each):
+    """mpirun of one rank for each list of further flags."""
+    command = ["mpirun", "--oversubscribe", "--bind-to", "none"]
+    for flags in each:
+        command += [*([":"] if flags is not each[0] else []), "-n", "1", *local(directory), *flags]
+    return command
+
+
+complains(ranks(["--tp", "2"], ["--tp", "3"]),
+          r"^trireme generate: rank 1: --tp 3 x --pp 1 needs 3 ranks, but 2 are", code=2)
+complains(ranks(["--tp", "2"], ["--tp", "2", "--config", "/nope"]),
+          r"^trireme generate: rank 1: .*/nope", code=2)
+complains(ranks(["--tp", "3"], ["--tp", "2"]), r"^trireme generate: --tp 3 x --pp 1 needs", code=2)
+complains(ranks(["--tp", "2"], ["--tp", "2", "--max-rows", "9"]),
+          r"^trireme: the ranks differ: rank 0 on \S+ has max-rows=64, rank 1 on \S+ has max-rows=9")
 
 # A server that cannot start says so and leaves nothing.
 done = run([BINARY, "serve", "--model", "/no/such/model", "--grpc-addr", "127.0.0.1:0"], code=1)
