@@ -16,7 +16,7 @@ namespace {
 
 void AddRounds(CLI::App& app, int* rounds) {
   app.add_option("--rounds", *rounds, "every case once a round; the median counts")
-      ->check(AtLeast(1))
+      ->transform(AtLeast(1))
       ->type_name("N");
 }
 
@@ -27,16 +27,16 @@ void AddJson(CLI::App& app, std::string* path) {
 class BenchKernels : public Command {
  public:
   void AddFlags(CLI::App& app) override {
-    app.add_option("--threads", options_.n_threads, "threads")->check(AtLeast(1))->type_name("N");
+    app.add_option("--threads", options_.n_threads, "threads")
+        ->transform(AtLeast(1))
+        ->type_name("N");
     app.add_option("--dtype", dtype_, "of the weights: f32, f16 or bf16")
         ->check(OneOf({"f32", "f16", "bf16"}))
         ->type_name("TYPE");
     app.add_option("--activations", activations_, "f32 or bf16")
         ->check(OneOf({"f32", "bf16"}))
         ->type_name("TYPE");
-    app.add_option("--rows", options_.rows, "rows of the left operand, such as 1,16,512")
-        ->delimiter(',')
-        ->check(AtLeast(1))
+    AddList(app, "--rows", options_.rows, 1, "rows of the left operand, such as 1,16,512")
         ->type_name("LIST");
     app.add_option("--only", options_.only, "cases whose name contains this")->type_name("TEXT");
     app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
@@ -84,15 +84,13 @@ class BenchEngine : public Command {
     app.add_option("--shape", shape_, "random weights of this shape: tinyllama-1.1b, qwen2-0.5b, …")
         ->type_name("NAME");
     replica_.Add(app, ReplicaFlags::Model::kOptional);
-    app.add_option("--batches", options_.batches, "sequences that decode together")
-        ->delimiter(',')
-        ->check(AtLeast(1))
+    AddList(app, "--batches", options_.batches, 1, "sequences that decode together")
         ->type_name("LIST");
     app.add_option("--prompt-tokens", options_.prompt_tokens, "tokens of the prefill case")
-        ->check(AtLeast(1))
+        ->transform(AtLeast(1))
         ->type_name("N");
     app.add_option("--decode-steps", options_.decode_steps, "steps of a decode case")
-        ->check(AtLeast(1))
+        ->transform(AtLeast(1))
         ->type_name("N");
     AddRounds(app, &options_.rounds);
     AddJson(app, &options_.json);

@@ -13,13 +13,15 @@ const std::vector<CommandEntry>& Commands() {
       {"serve", "controller, supervisor and replicas",
        "  trireme serve --model DIR --tp 2 --replicas 2 --grpc-addr 0.0.0.0:8070\n"
        "  trireme serve --model DIR --tp 4 --pp 2 --launch-args '-H node1:4,node2:4'\n"
-       "  trireme serve --model DIR --tp 8 --launch srun --launch-args '--nodes=1'",
+       "  trireme serve --model DIR --tp 8 --launch srun --launch-args '--nodes=1'\n"
+       "  trireme serve --model DIR --tp 2 --launch none    # prints what to start by hand",
        MakeServe},
       {"controller", "the front door alone; replicas dial in",
        "  trireme controller --grpc-addr 0.0.0.0:8070", MakeController},
       {"worker", "one rank of a replica",
        "  mpirun -n 4 trireme worker --controller HOST:8070 --model DIR --tp 2 --pp 2\n"
-       "  srun --ntasks=8 --mpi=pmix trireme worker --controller HOST:8070 --model DIR --tp 8",
+       "  srun --ntasks=8 --mpi=pmix --kill-on-bad-exit=1 trireme worker --controller HOST:8070 "
+       "--model DIR --tp 8",
        MakeWorker},
       {"tokenize", "what a model's tokenizer makes of a text",
        "  trireme tokenize --model DIR 'Once upon a time'\n"

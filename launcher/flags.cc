@@ -1,5 +1,7 @@
 #include "launcher/flags.h"
 
+#include <utility>
+
 #include "comm/launch.h"
 #include "launcher/validators.h"
 #include "launcher/version.h"
@@ -24,11 +26,12 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
         ->required(model == Model::kRequired)
         ->type_name("DIR");
   }
+  const size_t n_before = app.get_options().size();
   app.add_option("--tp", options_.layout.tp, "tensor-parallel ranks: any number up to the heads")
-      ->check(AtLeast(1))
+      ->transform(AtLeast(1))
       ->type_name("N");
   app.add_option("--pp", options_.layout.pp, "pipeline stages: any number up to the layers")
-      ->check(AtLeast(1))
+      ->transform(AtLeast(1))
       ->type_name("N");
   app.add_flag("--sequence-parallel{on}", sequence_parallel_,
                "split norms and residuals over the tp ranks, too: on, off, or auto (by each step's "
@@ -42,24 +45,26 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
       ->type_name("TYPE");
   app.add_option("--threads", options_.threads,
                  "threads of a rank; 0: its share of the host's CPUs")
-      ->check(AtLeast(0))
+      ->transform(AtLeast(0))
       ->type_name("N");
   app.add_option("--kv-cache-bytes", options_.kv_cache_bytes,
                  "KV cache of a rank, such as 512M or 4G; 0: half of the free memory, at most 8G")
       ->transform(Size())
       ->type_name("SIZE");
   app.add_option("--max-batch-tokens", options_.max_batch_tokens, "tokens of one step at most")
-      ->check(AtLeast(1))
+      ->transform(AtLeast(1))
       ->type_name("N");
   app.add_option("--max-rows", options_.max_rows, "sequences that run together")
-      ->check(AtLeast(1))
+      ->transform(AtLeast(1))
       ->type_name("N");
   app.add_option("--context-length", options_.context_length,
                  "tokens of prompt and answer at most; 0: the model's")
-      ->check(AtLeast(0))
+      ->transform(AtLeast(0))
       ->type_name("N");
   app.add_flag("--no-prefix-cache", no_prefix_cache_, "compute every prompt from its beginning");
   app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
+  const std::vector<const CLI::Option*> all = std::as_const(app).get_options();
+  flags_.assign(all.begin() + static_cast<std::ptrdiff_t>(n_before), all.end());
 }
 
 absl::Status ReplicaFlags::CheckRanks() const {
@@ -70,6 +75,13 @@ absl::Status ReplicaFlags::CheckRanks() const {
                          layout.n_ranks() == 1 ? " rank, but " : " ranks, but ", running,
                          running == 1 ? " is" : " are", " running: start it with mpirun -n ",
                          layout.n_ranks());
+}
+
+std::string ReplicaFlags::FirstGiven() const {
+  for (const CLI::Option* flag : flags_) {
+    if (flag->count() > 0) return flag->get_name();
+  }
+  return "";
 }
 
 ReplicaOptions ReplicaFlags::Options() const {

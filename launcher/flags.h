@@ -15,10 +15,14 @@ class ReplicaFlags {
  public:
   enum class Model { kRequired, kOptional, kNone };
 
+  // FirstGiven() reads `app`.
   void Add(CLI::App& app, Model model);
 
   // The layout's ranks against those that mpirun or srun started.
   absl::Status CheckRanks() const;
+
+  // The first of these flags but --model that the user gave, in whatever way; empty: none.
+  std::string FirstGiven() const;
 
   const std::string& model_dir() const { return options_.model_dir; }
   const Layout& layout() const { return options_.layout; }
@@ -34,6 +38,7 @@ class ReplicaFlags {
   std::string activations_ = "f32";
   bool no_prefix_cache_ = false;
   bool no_avx512_ = false;
+  std::vector<const CLI::Option*> flags_;  // all but --model
 };
 
 // --log-level, for commands whose log somebody reads.

@@ -5,12 +5,14 @@
 #include "base/log.h"
 #include "comm/end_job.h"
 #include "launcher/flags.h"
+#include "launcher/validators.h"
 #include "launcher/version.h"
 
 namespace trireme {
 
 void FrontDoor::AddFlags(CLI::App& app) {
   app.add_option("--grpc-addr", grpc_addr_, "where clients and replicas dial; port 0: any")
+      ->transform(ListenAddress())
       ->type_name("HOST:PORT");
   AddLogLevel(app, &log_level_);
 }

@@ -10,6 +10,7 @@
 #include "launcher/generation_output.h"
 #include "launcher/rank.h"
 #include "launcher/signals.h"
+#include "launcher/validators.h"
 #include "server/generate_client.h"
 #include "server/local_controller.h"
 
@@ -21,30 +22,39 @@ class GenerateCommand : public Command {
   void AddFlags(CLI::App& app) override {
     replica_.Add(app, ReplicaFlags::Model::kOptional);
     app.add_option("--server", server_, "ask this server instead of loading a model")
+        ->transform(DialledAddress())
         ->type_name("HOST:PORT");
     app.add_option("--served-model-name", request_.model, "with --server: which of its models")
         ->type_name("NAME");
     app.add_option("--prompt", request_.text, "the text to go on from")->type_name("TEXT");
-    app.add_option("--prompt-ids", request_.ids, "the same as token ids, such as 1,2,3")
-        ->delimiter(',')
+    AddList(app, "--prompt-ids", request_.ids, INT32_MIN, "the same as token ids, such as 1,2,3")
         ->type_name("IDS");
     app.add_option("--max-tokens", request_.max_tokens,
                    "tokens to generate at most; default: what the context leaves")
+        ->transform(Whole<int32_t>())
         ->type_name("N");
-    app.add_option("--temperature", request_.temperature, "0: greedy; default: 1")->type_name("X");
+    app.add_option("--temperature", request_.temperature, "0: greedy; default: 1")
+        ->transform(Number())
+        ->type_name("X");
     app.add_option("--top-k", request_.top_k, "draw among the k most probable; default: all")
+        ->transform(Whole<int32_t>())
         ->type_name("N");
     app.add_option("--top-p", request_.top_p, "draw among those that add up to this; default: 1")
+        ->transform(Number())
         ->type_name("X");
     app.add_option("--min-p", request_.min_p,
                    "draw among those at least this times as probable as the first; default: 0")
+        ->transform(Number())
         ->type_name("X");
-    app.add_option("--seed", request_.seed, "default: drawn; --json tells it")->type_name("N");
+    app.add_option("--seed", request_.seed, "default: drawn; --json tells it")
+        ->transform(Whole<uint64_t>())
+        ->type_name("N");
     app.add_option("--stop", request_.stop, "end before this text; may be repeated")
         ->allow_extra_args(false)
         ->type_name("TEXT");
     app.add_flag("--ignore-eos", request_.ignore_eos, "go on past the model's end-of-text token");
     app.add_option("--dropout", request_.dropout, "Monte-Carlo dropout probability; default: 0")
+        ->transform(Number())
         ->type_name("X");
     app.add_flag("--json", json_, "print one JSON object at the end instead of the text");
     app.add_flag("--timings", timings_, "print how fast it was on stderr");
@@ -57,7 +67,11 @@ class GenerateCommand : public Command {
     if (request_.text.has_value() == !request_.ids.empty()) {
       return InvalidArgument("expected --prompt or --prompt-ids");
     }
-    if (!has_model) return absl::OkStatus();
+    if (!has_model) {
+      const std::string flag = replica_.FirstGiven();
+      if (flag.empty()) return absl::OkStatus();
+      return InvalidArgument(flag, " is for --model; the model of --server is loaded already");
+    }
     if (!request_.model.empty()) return InvalidArgument("--served-model-name is for --server");
     return replica_.CheckRanks();
   }
@@ -85,9 +99,7 @@ class GenerateCommand : public Command {
 
 absl::Status GenerateCommand::RunHere() {
   ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
-  const ReplicaProgress progress = world->rank() == 0 ? ProgressBar() : ReplicaProgress();
-  ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank,
-                   ReplicaRank::Load(replica_.Options(), *world, progress));
+  ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank, LoadRank(replica_.Options(), *world));
   if (world->rank() == 0) return AskReplica(*rank);
   rank->Run();
   return absl::OkStatus();

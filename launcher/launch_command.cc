@@ -97,6 +97,17 @@ absl::StatusOr<std::vector<std::string>> SplitArguments(const std::string& text)
   return arguments;
 }
 
+std::string JoinArguments(const std::vector<std::string>& arguments) {
+  static const std::regex kPlain(R"([\w./:=,@%+-]+)"), kQuote("'");
+  std::vector<std::string> quoted;
+  for (const std::string& argument : arguments) {
+    const bool plain = std::regex_match(argument, kPlain);
+    quoted.push_back(plain ? argument
+                           : "'" + std::regex_replace(argument, kQuote, R"('\'')") + "'");
+  }
+  return Join(quoted, " ");
+}
+
 std::vector<std::string> FailureNotes::Add(const std::string& line) {
   static const std::regex kRule("-{60,}");
   static const std::regex kSaid(R"(rank \d+ on [^ :]+: .*)");

@@ -35,6 +35,9 @@ std::vector<int> CpuShare(const std::vector<int>& cpus, int replica, int n_repli
 // Splits as a shell would: blanks, '…', "…", backslash. INVALID_ARGUMENT for an open quote.
 absl::StatusOr<std::vector<std::string>> SplitArguments(const std::string& text);
 
+// The inverse: quotes what a shell would split or expand.
+std::string JoinArguments(const std::vector<std::string>& arguments);
+
 // Reads the lines that a replica prints. What tells why it ends is taken out of the stream and
 // becomes one phrase: the program's own last line, Open MPI's and Slurm's notices of a failed rank.
 class FailureNotes {

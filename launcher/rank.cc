@@ -8,6 +8,19 @@
 #include "launcher/child_process.h"
 
 namespace trireme {
+namespace {
+
+void DrawBar(int64_t bytes, int64_t total) {
+  constexpr int kWidth = 40;
+  const double share = static_cast<double>(bytes) / static_cast<double>(total);
+  const int filled = static_cast<int>(kWidth * share);
+  const bool large = total >= 1'000'000'000;
+  std::fprintf(stderr, "\rloading [%.*s%*s] %3.0f%% of %.1f %s", filled,
+               "========================================", kWidth - filled, "", 100 * share,
+               static_cast<double>(total) / (large ? 1e9 : 1e6), large ? "GB" : "MB");
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<World>> JoinWorld() {
   // Slurm ends the processes of a step itself, and their parent may be gone by design.
@@ -16,19 +29,11 @@ absl::StatusOr<std::unique_ptr<World>> JoinWorld() {
   return MakeMpiWorld();
 }
 
-ReplicaProgress ProgressBar() {
-  if (!isatty(STDERR_FILENO)) return {};
-  return [last = -1](int64_t bytes, int64_t total) mutable {
-    constexpr int kWidth = 40;
-    const int percent = total > 0 ? static_cast<int>(100.0 * bytes / total) : 100;
-    if (percent == last) return;
-    last = percent;
-    const int filled = kWidth * percent / 100;
-    std::fprintf(stderr, "\rloading [%.*s%*s] %3d%% of %.2f GB", filled,
-                 "========================================", kWidth - filled, "", percent,
-                 total / 1e9);
-    if (percent >= 100) std::fprintf(stderr, "\r\033[K");  // gone: what follows begins on its line
-  };
+absl::StatusOr<std::unique_ptr<ReplicaRank>> LoadRank(const ReplicaOptions& options, World& world) {
+  if (world.rank() != 0 || !isatty(STDERR_FILENO)) return ReplicaRank::Load(options, world);
+  auto rank = ReplicaRank::Load(options, world, DrawBar);
+  std::fprintf(stderr, "\r\033[K");  // gone: what follows begins on its line
+  return rank;
 }
 
 }  // namespace trireme

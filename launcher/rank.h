@@ -12,7 +12,7 @@ namespace trireme {
 // mpirun.
 absl::StatusOr<std::unique_ptr<World>> JoinWorld();
 
-// Draws a bar on stderr while weights load; nothing where stderr is no terminal.
-ReplicaProgress ProgressBar();
+// Loads this rank of the model. Where stderr is a terminal, rank 0 draws a bar there meanwhile.
+absl::StatusOr<std::unique_ptr<ReplicaRank>> LoadRank(const ReplicaOptions& options, World& world);
 
 }  // namespace trireme

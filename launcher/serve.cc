@@ -33,11 +33,12 @@ class ServeCommand : public Command {
   void AddFlags(CLI::App& app) override {
     replica_.Add(app, ReplicaFlags::Model::kRequired);
     app.add_option("--replicas", n_replicas_, "copies of the model; requests go to the least busy")
-        ->check(AtLeast(1))
+        ->transform(AtLeast(1))
         ->type_name("N");
     app.add_option("--served-model-name", served_name_, "default: the directory's name")
         ->type_name("NAME");
-    app.add_option("--launch", launch_name_, "what starts the ranks: mpirun, srun or none")
+    app.add_option("--launch", launch_name_,
+                   "what starts the ranks: mpirun, srun, or none: you, by the lines that it prints")
         ->check(OneOf({"mpirun", "srun", "none"}))
         ->type_name("HOW");
     app.add_option("--launch-args", launch_args_text_, "more arguments for mpirun or srun")
@@ -50,6 +51,9 @@ class ServeCommand : public Command {
     auto arguments = SplitArguments(launch_args_text_);
     if (!arguments.ok()) return Annotate(arguments.status(), "--launch-args");
     launch_args_ = *std::move(arguments);
+    if (launch_ == Launch::kNone && !launch_args_.empty()) {
+      return InvalidArgument("--launch-args is for --launch mpirun or srun");
+    }
     return absl::OkStatus();
   }
 
@@ -65,6 +69,7 @@ class ServeCommand : public Command {
     };
     supervisor_.emplace(std::move(options));
     RETURN_IF_ERROR(door_.Open(Describe(), [this] { supervisor_->MarkReady(); }));
+    if (launch_ == Launch::kNone) PrintWorkers();
     RETURN_IF_ERROR(supervisor_->Start());
     absl::Status end = door_.Wait();
     supervisor_->LetGo();
@@ -79,24 +84,33 @@ class ServeCommand : public Command {
     return StrCat("tp=", layout.tp, " pp=", layout.pp, " replicas=", n_replicas_);
   }
 
-  std::vector<std::string> WorkerCommandLine() const {
-    const bool other_hosts = launch_ == Launch::kSrun || NamesHosts(launch_args_);
-    std::vector<std::string> worker = {
-        std::filesystem::read_symlink("/proc/self/exe"), "worker",      "--controller",
-        DialAddress(door_.address(), other_hosts),       "--log-level", door_.log_level()};
+  // For whoever starts the ranks: mpirun -n RANKS COMMAND, once for each line.
+  void PrintWorkers() const {
+    for (int i = 0; i < n_replicas_; i++) {
+      std::printf("start %d ranks of %s\n", replica_.layout().n_ranks(),
+                  JoinArguments(WorkerCommandLine(i)).c_str());
+    }
+    std::fflush(stdout);
+  }
+
+  std::vector<std::string> WorkerCommandLine(int replica) const {
+    const bool other_hosts = launch_ != Launch::kMpirun || NamesHosts(launch_args_);
+    std::vector<std::string> worker = {program_,       "worker",
+                                       "--controller", DialAddress(door_.address(), other_hosts),
+                                       "--log-level",  door_.log_level()};
     if (!served_name_.empty()) {
       worker.insert(worker.end(), {"--served-model-name", served_name_});
     }
     const std::vector<std::string> model = replica_.Arguments();
     worker.insert(worker.end(), model.begin(), model.end());
+    worker.insert(worker.end(), {"--replica", StrCat(replica)});
+    if (!other_hosts) worker.insert(worker.end(), {"--host-replicas", StrCat(n_replicas_)});
     return worker;
   }
 
   LaunchCommand CommandOf(int replica) const {
-    std::vector<std::string> worker = WorkerCommandLine();
-    worker.insert(worker.end(), {"--replica", StrCat(replica)});
-    LaunchCommand command =
-        MakeLaunchCommand(launch_, replica_.layout().n_ranks(), launch_args_, worker);
+    LaunchCommand command = MakeLaunchCommand(launch_, replica_.layout().n_ranks(), launch_args_,
+                                              WorkerCommandLine(replica));
     command.env.push_back("TRIREME_CONFIG");  // everything is on the command line
     if (launch_ == Launch::kMpirun && !NamesHosts(launch_args_)) {
       command.cpus = CpuShare(AllowedCpus(), replica, n_replicas_);
@@ -104,6 +118,8 @@ class ServeCommand : public Command {
     return command;
   }
 
+  // Now: the file may be replaced while this runs.
+  const std::string program_ = std::filesystem::read_symlink("/proc/self/exe");
   ReplicaFlags replica_;
   std::optional<Supervisor> supervisor_;
   FrontDoor door_;  // calls the supervisor

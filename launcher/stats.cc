@@ -6,6 +6,7 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "launcher/commands.h"
+#include "launcher/validators.h"
 #include "nlohmann/json.hpp"
 #include "server/grpc_util.h"
 #include "trireme/v1/control.grpc.pb.h"
@@ -71,7 +72,10 @@ Json ToJson(const Message& message) {
 class StatsCommand : public Command {
  public:
   void AddFlags(CLI::App& app) override {
-    app.add_option("--server", server_, "the server to ask")->required()->type_name("HOST:PORT");
+    app.add_option("--server", server_, "the server to ask")
+        ->required()
+        ->transform(DialledAddress())
+        ->type_name("HOST:PORT");
   }
 
   absl::Status Run() override {

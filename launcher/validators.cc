@@ -2,16 +2,41 @@
 
 #include <algorithm>
 
-#include "base/str.h"
+#include "server/grpc_util.h"
 
 namespace trireme {
+namespace {
 
-CLI::Validator AtLeast(int64_t least) {
+CLI::Validator Address(int least_port) {
   return CLI::Validator(
-      [least](std::string& text) {
-        int64_t value = 0;
-        if (ParseNumber(text, &value) && value >= least && value <= INT32_MAX) return std::string();
-        return StrCat("expected a whole number, at least ", least, ", not ", text);
+      [least_port](std::string& text) {
+        return std::string(CheckAddress(text, least_port).message());
+      },
+      "");
+}
+
+}  // namespace
+
+std::string ButNot(const std::string& text) {
+  return ", not " + (text.empty() ? "an empty text" : text);
+}
+
+CLI::Validator Number() {
+  return CLI::Validator(
+      [](std::string& text) {
+        float value = 0;
+        return ParseNumber(text, &value) ? "" : "expected a number" + ButNot(text);
+      },
+      "");
+}
+
+CLI::Validator Seconds() {
+  return CLI::Validator(
+      [](std::string& text) {
+        constexpr double kYear = 366 * 86400.0;  // more would overflow a deadline one day
+        double value = 0;
+        if (ParseNumber(text, &value) && value > 0 && value <= kYear) return std::string();
+        return StrCat("expected seconds above 0 and below a year", ButNot(text));
       },
       "");
 }
@@ -20,7 +45,7 @@ CLI::Validator OneOf(std::vector<std::string> values) {
   return CLI::Validator(
       [values = std::move(values)](std::string& text) {
         if (std::find(values.begin(), values.end(), text) != values.end()) return std::string();
-        return StrCat("expected ", Join(values, ", "), ", not ", text);
+        return StrCat("expected ", Join(values, ", "), ButNot(text));
       },
       "");
 }
@@ -28,7 +53,7 @@ CLI::Validator OneOf(std::vector<std::string> values) {
 CLI::Validator Size() {
   return CLI::Validator(
       [](std::string& text) {
-        const std::string bad = StrCat("expected bytes such as 1048576, 512M or 4G, not ", text);
+        const std::string bad = "expected bytes such as 1048576, 512M or 4G" + ButNot(text);
         int64_t value = 0;
         int shift = 0;
         const size_t unit = std::string("KMGT").find(text.empty() ? '?' : text.back());
@@ -36,6 +61,23 @@ CLI::Validator Size() {
         const std::string digits = text.substr(0, text.size() - (shift > 0));
         if (!ParseNumber(digits, &value) || value < 0 || value > INT64_MAX >> shift) return bad;
         text = StrCat(value << shift);
+        return std::string();
+      },
+      "");
+}
+
+CLI::Validator ListenAddress() { return Address(0); }
+CLI::Validator DialledAddress() { return Address(1); }
+
+CLI::Validator ListOf(CLI::Validator each) {
+  return CLI::Validator(
+      [each = std::move(each)](std::string& text) {
+        std::vector<std::string> values = SplitString(text, ',');
+        for (std::string& value : values) {
+          const std::string error = each(value);
+          if (!error.empty()) return error + (values.size() > 1 ? " (in " + text + ")" : "");
+        }
+        text = Join(values, ",");
         return std::string();
       },
       "");

@@ -3,6 +3,7 @@
 #include "launcher/commands.h"
 #include "launcher/flags.h"
 #include "launcher/rank.h"
+#include "launcher/validators.h"
 #include "server/replica_client.h"
 
 namespace trireme {
@@ -13,36 +14,36 @@ class WorkerCommand : public Command {
   void AddFlags(CLI::App& app) override {
     app.add_option("--controller", client_.controller, "where the controller listens")
         ->required()
+        ->transform(DialledAddress())
         ->type_name("HOST:PORT");
     app.add_option("--controller-timeout", controller_timeout_s_,
                    "seconds to find the controller, at first and whenever it is lost")
+        ->transform(Seconds())
         ->type_name("S");
     app.add_option("--served-model-name", served_name_, "default: the directory's name")
         ->type_name("NAME");
     replica_.Add(app, ReplicaFlags::Model::kRequired);
     AddLogLevel(app, &log_level_);
+    app.add_option("--host-replicas", host_replicas_, "that share this host's memory")
+        ->transform(AtLeast(1))
+        ->type_name("N")
+        ->group("");  // from serve
     app.add_option("--replica", replica_index_, "its number in the log")
+        ->transform(AtLeast(0))
         ->type_name("N")
         ->group("");  // from serve
   }
 
-  absl::Status Check() override {
-    if (!(controller_timeout_s_ > 0)) {
-      return InvalidArgument("--controller-timeout: expected seconds, not ", controller_timeout_s_);
-    }
-    return replica_.CheckRanks();
-  }
+  absl::Status Check() override { return replica_.CheckRanks(); }
 
   absl::Status Run() override {
     ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
     const std::string replica = replica_index_ < 0 ? "" : StrCat("replica ", replica_index_, " ");
     InitLog(StrCat(replica, "rank ", world->rank()), log_level_);
     ReplicaOptions options = replica_.Options();
+    options.host_replicas = host_replicas_;
     options.served_name = served_name_;
-    const ReplicaProgress progress = world->rank() == 0 ? ProgressBar() : ReplicaProgress();
-    ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank,
-                     ReplicaRank::Load(options, *world, progress));
-    rank->WarmUp();
+    ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank, LoadRank(options, *world));
     if (world->rank() != 0) {
       rank->Run();
       return absl::OkStatus();
@@ -61,6 +62,7 @@ class WorkerCommand : public Command {
   std::string served_name_;
   std::string log_level_ = "info";
   int replica_index_ = -1;
+  int host_replicas_ = 1;
 };
 
 }  // namespace

@@ -185,6 +185,7 @@ ControllerService::~ControllerService() { Stop(/*stop_replicas=*/false); }
 const std::string& ControllerService::address() const { return impl_->address; }
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
+  RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
   RouteGrpcLog();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();

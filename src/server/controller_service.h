@@ -22,7 +22,8 @@ class ControllerService {
     std::function<void(size_t n_replicas)> on_replicas;
   };
 
-  // UNAVAILABLE naming the address and the system's reason if it cannot be listened on.
+  // INVALID_ARGUMENT if the address is none; UNAVAILABLE naming the address and the system's reason
+  // if it cannot be listened on.
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(Options options);
   ~ControllerService();  // Stop(false)
 

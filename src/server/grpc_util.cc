@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "base/log.h"
-#include "base/str.h"
+#include "base/status.h"
 #include "grpc/support/log.h"
 
 namespace trireme {
@@ -32,9 +32,22 @@ void RouteGrpcLog() {
   });
 }
 
+absl::Status CheckAddress(const std::string& address, int least_port) {
+  const size_t colon = address.rfind(':');
+  const std::string host = address.substr(0, colon);
+  const bool bracketed = host.starts_with('[') && host.ends_with(']');
+  int port = -1;
+  if (colon != std::string::npos && (bracketed || host.find(':') == std::string::npos) &&
+      ParseNumber(std::string_view(address).substr(colon + 1), &port) && port >= least_port &&
+      port <= 65535) {
+    return absl::OkStatus();
+  }
+  return InvalidArgument("expected HOST:PORT with a port from ", least_port, " to 65535, not ",
+                         address.empty() ? "an empty text" : address);
+}
+
 std::string WhyNotListen(const std::string& address) {
   const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return "it is not of the form HOST:PORT";
   std::string host = address.substr(0, colon);
   const std::string port = address.substr(colon + 1);
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);

@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """A controller and a replica started by hand; the replica outlives the controller and redials."""
 import json
+import re
+import shlex
 import signal
 
 from harness import BINARY, Lines, check_equal, check_no_leftovers, generate, model, mpirun, run
@@ -16,8 +18,8 @@ def controller(address):
     return process, line.removeprefix("listening ")
 
 
-def ask(address):
-    return json.loads(run([BINARY, "generate", "--server", address, *request]).stdout)
+def ask(address, *more):
+    return json.loads(run([BINARY, "generate", "--server", address, *request, *more]).stdout)
 
 
 first, address = controller("127.0.0.1:0")
@@ -38,6 +40,23 @@ second.process.send_signal(signal.SIGTERM)
 second.wait()
 replica.process.send_signal(signal.SIGTERM)
 replica.wait(code=None)
+check_no_leftovers()
+
+# serve --launch none prints what to start; the model is served under its directory's name.
+server = Lines([BINARY, "serve", "--launch", "none", "--model", directory, "--tp", "2",
+                "--replicas", "2", "--grpc-addr", "127.0.0.1:0"])
+address = server.next_line().removeprefix("listening ")
+commands = [re.fullmatch(r"start 2 ranks of (\S+ worker .*)", server.next_line())[1] for _ in "ab"]
+replicas = [Lines(mpirun(2, *shlex.split(command)[1:])) for command in commands]
+check_equal(server.next_line(), "ready tp=2 pp=1 replicas=2", "the line of a server that is ready")
+check_equal(ask(address, "--served-model-name", "austen")["token_ids"], alone["token_ids"],
+            "ids by the served model's default name")
+server.process.send_signal(signal.SIGTERM)
+server.wait()
+for replica in replicas:
+    check_equal(replica.process.poll(), None, "the exit code of a replica that serve did not start")
+    replica.process.send_signal(signal.SIGTERM)
+    replica.wait(code=None)
 check_no_leftovers()
 
 # A replica whose controller stays away ends by itself, with one line.

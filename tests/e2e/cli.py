@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """The command line: exit codes, streams, JSON, and where a flag's value comes from."""
+import os
 import pathlib
+import pty
 import signal
 import subprocess
 import tempfile
@@ -18,6 +20,9 @@ for command in ("generate", "serve", "controller", "worker", "tokenize", "stats"
     text = run([BINARY, *command.split(), "--help"]).stdout
     check("Examples:" in text, f"{command} --help has examples")
 check("bench engine" in run([BINARY, "bench", "--help"]).stdout, "bench --help lists its commands")
+
+# A flag's value is what it should be, or refused with what was expected.
+mine = ["generate", "--server", "127.0.0.1:1", "--prompt", "x"]
 for words, message in (
         ([], "trireme: expected a command (see trireme --help)"),
         (["sail"], "trireme: unknown command sail (see trireme --help)"),
@@ -27,7 +32,30 @@ for words, message in (
         (["generate", *base, "--tp", "zero"], "trireme generate: --tp: expected a whole number, "
          "at least 1, not zero (see trireme generate --help)"),
         (["generate", *base, "--dtype", "int3"], "trireme generate: --dtype: expected f32, f16, "
-         "bf16, not int3 (see trireme generate --help)")):
+         "bf16, not int3 (see trireme generate --help)"),
+        (["generate", "--model", directory, "--prompt-ids", "1,,2"], "trireme generate: "
+         "--prompt-ids: expected a whole number, not an empty text (in 1,,2)"),
+        (["generate", "--model", directory, "--prompt-ids", ""],
+         "trireme generate: --prompt-ids: expected a whole number, not an empty text"),
+        (["generate", *base, "--max-tokens", ""],
+         "trireme generate: --max-tokens: expected a whole number, not an empty text"),
+        (["generate", *base, "--temperature", ""],
+         "trireme generate: --temperature: expected a number, not an empty text"),
+        (["generate", *base, "--seed", "-1"],
+         "trireme generate: --seed: expected a whole number, at least 0, not -1"),
+        (["generate", *base, "--seed", "99999999999999999999999"], "trireme generate: --seed: "
+         "expected a whole number, at most 18446744073709551615, not 99999999999999999999999"),
+        (["serve", "--model", directory, "--grpc-addr", "127.0.0.1:99999"], "trireme serve: "
+         "--grpc-addr: expected HOST:PORT with a port from 0 to 65535, not 127.0.0.1:99999"),
+        (["stats", "--server", "127.0.0.1"], "trireme stats: --server: expected HOST:PORT with a "
+         "port from 1 to 65535, not 127.0.0.1"),
+        # Nor does a flag go without effect.
+        ([*mine, "--tp", "1"], "trireme generate: --tp is for --model; the model of --server is "
+         "loaded already (see trireme generate --help)"),
+        ([*mine, "--sequence-parallel"], "trireme generate: --sequence-parallel is for --model"),
+        ([*mine, "--no-avx512"], "trireme generate: --no-avx512 is for --model"),
+        (["serve", "--model", directory, "--launch", "none", "--launch-args", "-H a"],
+         "trireme serve: --launch-args is for --launch mpirun or srun")):
     done = run([BINARY, *words], code=2)
     check_equal(done.stdout, "", f"stdout of {words}")
     check(done.stderr.startswith(message) and done.stderr.count("\n") == 1, f"{words}: {done.stderr}")
@@ -67,6 +95,28 @@ with tempfile.TemporaryDirectory() as folder:
     file.write_text("max-tokns = 2\n")
     done = run([BINARY, "generate", "--config", str(file), *base], code=2)
     check("max-tokns" in done.stderr, f"an unknown key is named: {done.stderr}")
+    file.write_text("[generate]\nthreads = 1\n")
+    for more, env, flag in ((["--config", str(file)], {}, "--threads"),
+                            ([], {"TRIREME_KV_CACHE_BYTES": "1M"}, "--kv-cache-bytes")):
+        done = run([BINARY, *mine, *more], code=2, env=env)
+        check(f"{flag} is for --model" in done.stderr, f"wherever it comes from: {done.stderr}")
+
+# On a terminal a bar shows how loading goes, to its end; it is gone before the text begins.
+ours, terminal = pty.openpty()
+loading = subprocess.Popen([BINARY, "generate", *base, "--max-tokens", "5"], env=ENV,
+                           stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
+os.close(terminal)
+shown = b""
+try:
+    while part := os.read(ours, 4096):
+        shown += part
+except OSError:  # EIO: nobody has the terminal any more
+    pass
+os.close(ours)
+check_equal(loading.wait(PATIENCE_S), 0, "the exit code on a terminal")
+bar, _, rest = shown.decode().replace("\r\n", "\n").rpartition("\r\033[K")
+check("\rloading [" in bar and bar.endswith(" MB") and "] 100% of " in bar, f"the bar: {shown}")
+check_equal(rest, answer["text"] + "\n", "what follows the bar")
 
 # Ctrl-C ends a generation that is under way, and the text so far stays.
 with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 
 #include "base/file.h"
 #include "launcher/command.h"
@@ -101,18 +102,79 @@ TEST(Validators, SaysWhatWasExpected) {
     return error.empty() ? "= " + text : error;
   };
   EXPECT_EQ(check(AtLeast(1), "7"), "= 7");
-  for (const char* bad : {"0", "-1", "x", "", "1.5", "3000000000"}) {
+  EXPECT_EQ(check(AtLeast(1), "010"), "= 10");
+  for (const char* bad : {"0", "-1", "x", "1.5", "0x10", "-3000000000"}) {
     EXPECT_EQ(check(AtLeast(1), bad),
               std::string("expected a whole number, at least 1, not ") + bad);
   }
+  EXPECT_EQ(check(AtLeast(1), ""), "expected a whole number, at least 1, not an empty text");
+  EXPECT_EQ(check(AtLeast(1), "3000000000"),
+            "expected a whole number, at most 2147483647, not 3000000000");
+  EXPECT_EQ(check(Whole<int32_t>(), "x"), "expected a whole number, not x");
+  EXPECT_EQ(check(Whole<int32_t>(), "-3000000000"),
+            "expected a whole number, at least -2147483648, not -3000000000");
+  EXPECT_EQ(check(Whole<uint64_t>(), "18446744073709551615"), "= 18446744073709551615");
+  EXPECT_EQ(check(Whole<uint64_t>(), "18446744073709551616"),
+            "expected a whole number, at most 18446744073709551615, not 18446744073709551616");
+  EXPECT_EQ(check(Whole<uint64_t>(), "-1"), "expected a whole number, at least 0, not -1");
+  for (const char* good : {"0", "-0.5", "1e-3", "nan", "inf"}) {
+    EXPECT_EQ(check(Number(), good), std::string("= ") + good);
+  }
+  for (const char* bad : {"x", "1,5", "1e99", "0.5x"}) {
+    EXPECT_EQ(check(Number(), bad), std::string("expected a number, not ") + bad);
+  }
+  EXPECT_EQ(check(Seconds(), "0.2"), "= 0.2");
+  for (const char* bad : {"0", "-1", "nan", "inf", "1e9"}) {
+    EXPECT_EQ(check(Seconds(), bad),
+              std::string("expected seconds above 0 and below a year, not ") + bad);
+  }
+  EXPECT_EQ(check(ListOf(AtLeast(1)), "1,02,3"), "= 1,2,3");
+  EXPECT_EQ(check(ListOf(AtLeast(1)), "1,x"),
+            "expected a whole number, at least 1, not x (in 1,x)");
+  EXPECT_EQ(check(ListOf(AtLeast(1)), "1,,2"),
+            "expected a whole number, at least 1, not an empty text (in 1,,2)");
   EXPECT_EQ(check(Size(), "123"), "= 123");
   EXPECT_EQ(check(Size(), "2K"), "= 2048");
   EXPECT_EQ(check(Size(), "3T"), "= 3298534883328");
-  for (const char* bad : {"", "G", "-1", "1.5G", "4GB", "9999999999G"}) {
+  for (const char* bad : {"G", "-1", "1.5G", "4GB", "9999999999G"}) {
     EXPECT_EQ(check(Size(), bad),
               std::string("expected bytes such as 1048576, 512M or 4G, not ") + bad);
   }
   EXPECT_EQ(check(OneOf({"a", "b"}), "c"), "expected a, b, not c");
+}
+
+// No flag is left to CLI11's own conversions.
+TEST(Validators, EveryNumberAndAddressIsChecked) {
+  const std::map<std::string, std::vector<std::string>> bad = {
+      {"N", {"", "abc", "0x10", "99999999999999999999999"}},
+      {"X", {"", "abc", "1e999"}},
+      {"S", {"", "abc", "-1"}},
+      {"SIZE", {"", "abc", "-1", "99999999999999999999999"}},
+      {"IDS", {"", "abc", "1,,2", ",", "1,99999999999"}},
+      {"LIST", {"", "abc", "1,,2", ",", "1,99999999999"}},
+      {"HOST:PORT", {"", "abc", "127.0.0.1:99999", "127.0.0.1:-1"}}};
+  int n_flags = 0;
+  for (const CommandEntry& entry : Commands()) {
+    std::unique_ptr<Command> command = entry.make();
+    std::unique_ptr<CLI::App> app = MakeParser(entry, *command);
+    for (const CLI::Option* option : app->get_options()) {
+      const auto texts = bad.find(option->get_type_name());
+      if (texts == bad.end()) continue;
+      n_flags++;
+      for (const std::string& text : texts->second) {
+        const std::string flag = "--" + option->get_lnames().front();
+        std::vector<std::string> arguments = {text, flag};  // reversed
+        try {
+          app->parse(arguments);
+          ADD_FAILURE() << entry.name << " takes " << flag << " '" << text << "'";
+        } catch (const CLI::Error& error) {
+          EXPECT_THAT(error.what(), testing::MatchesRegex(".*: expected .* not .*")) << flag;
+          EXPECT_THAT(error.what(), testing::HasSubstr(text)) << flag;
+        }
+      }
+    }
+  }
+  EXPECT_GT(n_flags, 40);
 }
 
 TEST(EnvironmentName, UpperCaseWithUnderscores) {

@@ -33,6 +33,13 @@ TEST(LaunchCommand, UnknownLauncher) {
   EXPECT_EQ(Message(ParseLaunch("ssh").status()), "--launch ssh: expected mpirun, srun or none");
 }
 
+TEST(JoinArguments, QuotesWhatAShellWouldChange) {
+  EXPECT_EQ(JoinArguments({"/bin/x", "--a=1,2", "h:80"}), "/bin/x --a=1,2 h:80");
+  const std::vector<std::string> arguments = {"",  "two words", "it's", "$HOME",
+                                              "*", "a\\b",      "\"q\""};
+  EXPECT_EQ(SplitArguments(JoinArguments(arguments)).value(), arguments);
+}
+
 TEST(SplitArguments, AsAShell) {
   EXPECT_THAT(SplitArguments(R"(  -H a:1,b:1  --mca x 'two words' "q\"t"'' b\ c )").value(),
               ElementsAre("-H", "a:1,b:1", "--mca", "x", "two words", "q\"t", "b c"));
