@@ -1,11 +1,16 @@
 #!/usr/bin/env python3
-"""CPU that an idle server takes: prints it, and fails where something polls in a loop."""
+"""CPU time of a server that has nothing to do: prints it, and fails where something polls too often."""
 import os
+import statistics
+import sys
 import time
 
-from harness import Server, check, descendants, model, read_proc
+from harness import SOURCE, Server, check, descendants, model, read_proc, run
 
-SECONDS = 3.0  # a measurement: nothing is awaited
+# Under 1% is what a replica promises; on a machine that others use a wake-up costs more.
+LARGEST_SHARE = 0.02
+WINDOWS, SECONDS = 7, 0.5  # a measurement: nothing is awaited
+OWN_HOST = str(SOURCE / "tests" / "comm" / "on_own_host.sh")
 
 
 def cpu_s(pid):
@@ -16,16 +21,27 @@ def cpu_s(pid):
     return total / 1e9
 
 
-server = Server("--model", model("austen"), "--tp", "2")
-server.generate("--prompt", "It was", "--max-tokens", "4")
-pids = [server.pid, *descendants(server.pid)]
-before, start = {pid: cpu_s(pid) for pid in pids}, time.monotonic()
-time.sleep(SECONDS)
-elapsed = time.monotonic() - start
-ranks = {pid: rank for (_, rank), pid in server.ranks().items()}
-for pid in pids:
-    share = (cpu_s(pid) - before[pid]) / elapsed
-    who = f"rank {ranks[pid]}" if pid in ranks else "controller" if pid == server.pid else "mpirun"
-    print(f"idle {who}: {100 * share:.3f}% of a core")
-    check(share < 0.2, f"{who} is busy while nothing runs")
-server.stop()
+def measure(what, *args):
+    server = Server("--model", model("austen"), *args)
+    server.generate("--prompt", "It was", "--max-tokens", "4")
+    ranks = {pid: rank for (_, rank), pid in server.ranks().items()}
+    pids = [server.pid, *descendants(server.pid)]
+    shares = {pid: [] for pid in pids}
+    for _ in range(WINDOWS):
+        before, start = {pid: cpu_s(pid) for pid in pids}, time.monotonic()
+        time.sleep(SECONDS)
+        for pid in pids:
+            shares[pid].append((cpu_s(pid) - before[pid]) / (time.monotonic() - start))
+    for pid in pids:
+        who = f"rank {ranks[pid]}" if pid in ranks else "controller" if pid == server.pid else "mpirun"
+        share = statistics.median(shares[pid])
+        print(f"idle, {what}: {who}: {100 * share:.3f}% of a core")
+        check(share < LARGEST_SHARE, f"{who} is busy while nothing runs: {shares[pid]}")
+    server.stop()
+
+
+measure("one host", "--tp", "2")
+if run([OWN_HOST, "true"], code=None).returncode == 77:
+    print("two hosts: no UTS namespace can be made here")
+    sys.exit(0)
+measure("two hosts", "--tp", "2", "--pp", "2", "--launch-args", f"{OWN_HOST} --rank")
