@@ -29,6 +29,11 @@ std::vector<int> AllowedCpus() {
   return cpus;
 }
 
+StepSize LargestStep(const ReplicaOptions& options) {
+  return {.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
+          .n_rows = options.max_rows};
+}
+
 // This rank's share of the CPUs that it may run on. Ranks of a host that may run on the same ones
 // divide them; srun and mpirun may have given each its own. Not pinned where the ranks want more
 // than there are. Collective.
@@ -39,7 +44,9 @@ CpuOptions CpuShare(const ReplicaOptions& options, World& world) {
   const auto sharers = static_cast<int>(std::count(all.begin(), all.end(), *self));
   const auto place = static_cast<int>(std::count(all.begin(), self, *self));
   const int n_cpus = static_cast<int>(cpus.size());
-  CpuOptions share{.n_threads = options.threads, .avx512 = options.avx512};
+  CpuOptions share{.n_threads = options.threads,
+                   .max_rows = LargestStep(options).n_tokens,
+                   .avx512 = options.avx512};
   if (share.n_threads == 0) share.n_threads = std::max(1, n_cpus / sharers);
   if (share.n_threads * sharers <= n_cpus) {
     const int first = share.n_threads * place;
@@ -193,8 +200,7 @@ absl::Status ReplicaRank::SizeKv(const ReplicaOptions& options) {
 }
 
 void ReplicaRank::Start(const ReplicaOptions& options) {
-  const StepSize largest{.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
-                         .n_rows = options.max_rows};
+  const StepSize largest = LargestStep(options);
   // Every rank has as many blocks as the poorest.
   int64_t n_blocks = scheduler_options_.n_blocks;
   for (const std::string& text : world_.Exchange(StrCat(n_blocks))) {

@@ -34,7 +34,8 @@ class CpuOps : public Ops {
         pool_(options.n_threads, options.cpus),
         linear_(kernels_.linear, pool_),
         attention_(kernels_.attention, pool_),
-        top_logits_(kernels_.vocab) {}
+        top_logits_(kernels_.vocab),
+        max_rows_(options.max_rows) {}
 
   Buffer Allocate(size_t bytes) override { return AllocateZeroed(bytes); }
   void Synchronize() override {}
@@ -44,7 +45,10 @@ class CpuOps : public Ops {
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
                                                const WeightSpec& spec) override {
-    return cpu::Pack(source, spec, kernels_.pack, pool_);
+    ASSIGN_OR_RETURN(std::unique_ptr<PackedWeight> weight,
+                     cpu::Pack(source, spec, kernels_.pack, pool_));
+    linear_.Reserve(max_rows_, *weight);
+    return weight;
   }
   void Linear(Tensor y, Tensor x, const Weight& w) override {
     CheckActivation(x);
@@ -196,6 +200,7 @@ class CpuOps : public Ops {
   AttentionDriver attention_;
   TopLogitsFinder top_logits_;
   Scratch rows_;
+  const int64_t max_rows_;
 };
 
 }  // namespace

@@ -16,7 +16,10 @@ namespace trireme {
 struct CpuOptions {
   int n_threads = 1;
   std::vector<int> cpus;  // one per thread to pin to; empty: not pinned
-  bool avx512 = true;     // false: AVX2 even where AVX-512 is there (the bits are the same)
+  // The most rows that Linear will see: its memory is sized when a weight is packed. More is
+  // possible but allocates.
+  int64_t max_rows = 1;
+  bool avx512 = true;  // false: AVX2 even where AVX-512 is there (the bits are the same)
 };
 
 // FAILED_PRECONDITION where the machine has no AVX2 with FMA.

@@ -44,10 +44,9 @@ void LinearDriver::Run(Tensor y, Tensor x, const PackedWeight& w) {
                .k = w.n_in(),
                .n_out = w.n_out(),
                .n_tiles = (rows + max_rows - 1) / max_rows,
-               .packed_x = x_.Get<float>(rows * w.n_in())};
+               .packed_x = PackedX(rows, w)};
   PackX(call);
-  const int64_t stack = int64_t{w.stack_depth()} * max_rows * kPanel;
-  const int64_t per_thread = kGroupTiles * stack;
+  const int64_t per_thread = StackFloats(w);
   float* scratch = threads_.Get<float>(pool_.size() * per_thread);
   const int64_t n_groups = (call.n_tiles + kGroupTiles - 1) / kGroupTiles;
   const auto run = [&](int64_t item, int thread) {
@@ -56,6 +55,15 @@ void LinearDriver::Run(Tensor y, Tensor x, const PackedWeight& w) {
              call.n_tiles * (group + 1) / n_groups, scratch + thread * per_thread);
   };
   pool_.For(n_groups * w.n_panels(), run, rows * call.k * call.n_out >= kForkFma);
+}
+
+void LinearDriver::Reserve(int64_t rows, const PackedWeight& w) {
+  PackedX(rows, w);
+  threads_.Get<float>(pool_.size() * StackFloats(w));
+}
+
+int64_t LinearDriver::StackFloats(const PackedWeight& w) const {
+  return kGroupTiles * w.stack_depth() * kernels_.max_rows * kPanel;
 }
 
 void LinearDriver::PackX(const Call& call) {

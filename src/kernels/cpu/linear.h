@@ -14,7 +14,12 @@ class LinearDriver {
 
   void Run(Tensor y, Tensor x, const PackedWeight& w);
 
+  // So that Run() allocates nothing for so many rows.
+  void Reserve(int64_t rows, const PackedWeight& w);
+
  private:
+  float* PackedX(int64_t rows, const PackedWeight& w) { return x_.Get<float>(rows * w.n_in()); }
+  int64_t StackFloats(const PackedWeight& w) const;  // of a thread
   struct Call;
   void PackX(const Call& call);
   void RunPanel(const Call& call, int64_t panel, int64_t first_tile, int64_t end_tile,

@@ -108,8 +108,9 @@ void PackedWeight::UnpackRow(int64_t row, float* out) const {
   }
 }
 
-absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source, const WeightSpec& spec,
-                                             const PackKernels& kernels, ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatrixSource& source,
+                                                   const WeightSpec& spec,
+                                                   const PackKernels& kernels, ThreadPool& pool) {
   RETURN_IF_ERROR(CheckSpec(source, spec));
   const int64_t n_out = source.rows(), k = source.cols();
   auto weight = std::make_unique<PackedWeight>(n_out, k, spec);
@@ -141,7 +142,7 @@ absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source, const W
     }
   });
   if (!failed.ok()) return failed;
-  return std::unique_ptr<Weight>(std::move(weight));
+  return weight;
 }
 
 }  // namespace trireme::cpu

@@ -61,7 +61,8 @@ class PackedWeight : public Weight {
   Buffer data_;
 };
 
-absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source, const WeightSpec& spec,
-                                             const PackKernels& kernels, ThreadPool& pool);
+absl::StatusOr<std::unique_ptr<PackedWeight>> Pack(const MatrixSource& source,
+                                                   const WeightSpec& spec,
+                                                   const PackKernels& kernels, ThreadPool& pool);
 
 }  // namespace trireme::cpu
