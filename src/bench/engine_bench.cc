@@ -221,7 +221,6 @@ absl::Status RunEngineBench(const EngineBenchOptions& bench_options, World& worl
       std::max({options.replica.max_batch_tokens, options.prompt_tokens, most});
   const Clock::time_point start = Clock::now();
   ASSIGN_OR_RETURN(auto rank, ReplicaRank::Load(options.replica, world));
-  rank->WarmUp();
   const double load_seconds = SecondsSince(start);
 
   Bench bench(options, world, *rank);

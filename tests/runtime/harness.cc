@@ -6,8 +6,6 @@
 #include <mutex>
 #include <thread>
 
-#include "base/file.h"
-
 namespace trireme {
 namespace {
 
@@ -50,9 +48,10 @@ void Follow(World& world, ReplicaRank& rank, LogitsRecorder& recorder) {
   }
 }
 
-void Lead(World& world, ReplicaRank& rank, std::vector<Arrival>& arrivals, LogitsRecorder& recorder,
-          Outcome* outcome) {
-  Scheduler scheduler(rank.scheduler_options());
+void Lead(World& world, ReplicaRank& rank, const SchedulerOptions& options,
+          std::vector<Arrival>& arrivals, LogitsRecorder& recorder, Outcome* outcome) {
+  Scheduler scheduler(options);
+  const Traffic before = rank.mesh().tp_traffic();
   size_t next = 0;
   auto read_report = [&] {
     StepReport report = scheduler.TakeReport();
@@ -72,6 +71,7 @@ void Lead(World& world, ReplicaRank& rank, std::vector<Arrival>& arrivals, Logit
     if (scheduler.n_in_flight() < rank.split().pp()) {
       if (auto plan = scheduler.Next()) {
         ++outcome->steps;
+        outcome->sequence_parallel_steps += plan->sequence_parallel;
         if (world.size() > 1) world.Publish(Serialize(*plan));
         std::optional<StepResult> result;
         RunPlan(rank, *plan, recorder, &result);
@@ -85,12 +85,16 @@ void Lead(World& world, ReplicaRank& rank, std::vector<Arrival>& arrivals, Logit
   }
   read_report();
   if (world.size() > 1) world.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
-  outcome->traffic = rank.mesh().tp_traffic();
+  const Traffic& after = rank.mesh().tp_traffic();
+  outcome->traffic = {after.reduce_bytes - before.reduce_bytes,
+                      after.gather_bytes - before.gather_bytes,
+                      after.point_to_point_bytes - before.point_to_point_bytes};
 }
 
 }  // namespace
 
-Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals) {
+Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals,
+                     std::optional<int64_t> sequence_parallel_tokens) {
   const int n = options.layout.n_ranks();
   std::vector<std::unique_ptr<World>> worlds;
   if (n == 1) {
@@ -106,7 +110,9 @@ Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrival
     auto rank = ReplicaRank::Load(mine, *worlds[r]);
     ASSERT_TRUE(rank.ok()) << rank.status();
     if (r == 0) {
-      Lead(*worlds[0], **rank, arrivals, recorder, &outcome);
+      SchedulerOptions scheduling = (*rank)->scheduler_options();
+      if (sequence_parallel_tokens) scheduling.sequence_parallel_tokens = *sequence_parallel_tokens;
+      Lead(*worlds[0], **rank, scheduling, arrivals, recorder, &outcome);
     } else {
       Follow(*worlds[r], **rank, recorder);
     }
@@ -122,10 +128,5 @@ Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrival
 std::string GoldenModel(const std::string& name) { return Source("tests/golden/logits/" + name); }
 
 std::string BundledModel() { return Source("examples/models/austen"); }
-
-std::string SharedModel(const std::string& name) {
-  const std::string path = Source("../shared/models/" + name);
-  return FileExists(path + "/config.json") ? path : "";
-}
 
 }  // namespace trireme

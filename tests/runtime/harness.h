@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,14 +21,16 @@ struct Outcome {
   std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits;  // by (seed, token index)
   ReplicaStats stats;
   int64_t steps = 0;
-  Traffic traffic;  // of rank 0's tensor-parallel group
+  int64_t sequence_parallel_steps = 0;
+  Traffic traffic;  // of rank 0's tensor-parallel group, in these steps
 };
 
-// The sequences' seeds must differ: they name the logits.
-Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals);
+// The sequences' seeds must differ: they name the logits. `sequence_parallel_tokens`: in place of
+// what the layout says, see SchedulerOptions.
+Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals,
+                     std::optional<int64_t> sequence_parallel_tokens = {});
 
 std::string GoldenModel(const std::string& name);  // tests/golden/logits/<name>
 std::string BundledModel();                        // examples/models/…
-std::string SharedModel(const std::string& name);  // ../shared/models/<name>; "" if absent
 
 }  // namespace trireme
