@@ -6,8 +6,8 @@
 #include <cstring>
 #include <random>
 
-#include "base/file.h"
 #include "harness.h"
+#include "kernels/cpu/cpu_ops.h"
 
 namespace trireme {
 namespace {
@@ -17,9 +17,15 @@ struct Case {
   DType activations;
 };
 
+std::string ModelDirectory(const Case& c) {
+  return std::string(c.model) == "austen" ? BundledModel() : GoldenModel(c.model);
+}
+
+ModelConfig Config(const Case& c) { return *ReadModelConfig(ModelDirectory(c), Architectures()); }
+
 ReplicaOptions Base(const Case& c) {
   ReplicaOptions options;
-  options.model_dir = GoldenModel(c.model);
+  options.model_dir = ModelDirectory(c);
   options.activations = c.activations;
   options.kv_cache_bytes = 4 << 20;
   options.max_rows = 8;
@@ -62,6 +68,12 @@ void ExpectSameBits(const Outcome& got, const Outcome& expected, const std::stri
   }
 }
 
+// Of a rank that holds the whole model.
+int64_t KvBlockBytes(const Case& c) {
+  const ModelConfig config = Config(c);
+  return Engine::KvBlockBytes(config, *Split::Make(config, {}, 0), c.activations);
+}
+
 const Outcome& Reference(const Case& c) {
   static std::map<std::pair<std::string, DType>, Outcome> outcomes;
   auto [it, added] = outcomes.try_emplace({c.model, c.activations});
@@ -72,6 +84,11 @@ const Outcome& Reference(const Case& c) {
 std::string CaseName(const testing::TestParamInfo<Case>& info) {
   return std::string(info.param.model) + "_" + std::string(Name(info.param.activations));
 }
+
+constexpr Case kCases[] = {{"gqa_f32", DType::kF32},    {"gqa_8_2_eps", DType::kBF16},
+                           {"heads_12_3", DType::kF32}, {"heads_6_2_sharded", DType::kF32},
+                           {"biases", DType::kBF16},    {"austen", DType::kF32},
+                           {"austen", DType::kBF16}};
 
 class LayoutTest : public testing::TestWithParam<Case> {};
 
@@ -109,66 +126,157 @@ TEST_P(LayoutTest, SameBitsForEveryBatchChunkAndCache) {
   options = Base(GetParam());
   options.threads = 3;
   ExpectSameBits(RunOnThreads(options, Requests()), Reference(GetParam()), "three threads");
-  options = Base(GetParam());
-  options.avx512 = false;
-  ExpectSameBits(RunOnThreads(options, Requests()), Reference(GetParam()), "AVX2");
+}
+
+// By the switch of the flag `auto`: the prompts' steps have 64 tokens a rank, the later ones not.
+TEST_P(LayoutTest, SameBitsWhereSomeStepsAreSequenceParallel) {
+  ReplicaOptions options = Base(GetParam());
+  options.layout.tp = 2;
+  options.max_rows = 9;
+  options.max_batch_tokens = 256;
+  const Outcome mixed = RunOnThreads(options, Requests());
+  EXPECT_GT(mixed.sequence_parallel_steps, 0);
+  EXPECT_LT(mixed.sequence_parallel_steps, mixed.steps);
+  ExpectSameBits(mixed, Reference(GetParam()), "auto");
+}
+
+// One sequence after the other, of one prompt, so that they would find each other's keys and values
+// in the prefix cache.
+TEST_P(LayoutTest, DropoutAndItsSeedChangeTheLogits) {
+  struct Kind {
+    float dropout;
+    uint64_t seed;
+  };
+  std::vector<Arrival> arrivals;
+  for (const Kind& kind : {Kind{0, 5}, Kind{0.1f, 5}, Kind{0.2f, 5}, Kind{0.1f, 6}}) {
+    const uint64_t id = arrivals.size() + 1;
+    SequenceRequest request{.id = id, .sampling = {.temperature = 0, .seed = id}, .max_tokens = 1};
+    for (int t = 0; t < 40; ++t) request.prompt_ids.push_back(t);
+    request.dropout = kind.dropout;
+    request.dropout_seed = kind.seed;
+    arrivals.push_back({std::move(request)});
+  }
+  ReplicaOptions options = Base(GetParam());
+  options.max_rows = 1;
+  const Outcome cached = RunOnThreads(options, arrivals);
+  for (uint64_t a = 1; a <= arrivals.size(); ++a) {
+    for (uint64_t b = 1; b < a; ++b) {
+      EXPECT_NE(cached.logits.at({a, 0}), cached.logits.at({b, 0})) << a << " and " << b;
+    }
+  }
+  options.prefix_cache = false;
+  ExpectSameBits(RunOnThreads(options, arrivals), cached, "without the prefix cache");
 }
 
 TEST_P(LayoutTest, SameBitsUnderPreemption) {
   ReplicaOptions options = Base(GetParam());
-  const auto config =
-      ParseModelConfig(*ReadFile(options.model_dir + "/config.json"), "", Architectures());
-  ASSERT_TRUE(config.ok()) << config.status();
-  const auto split = Split::Make(*config, options.layout, 0);
   // So few blocks that running sequences lose theirs.
-  options.kv_cache_bytes = 8 * Engine::KvBlockBytes(*config, *split, options.activations);
+  options.kv_cache_bytes = 8 * KvBlockBytes(GetParam());
   const Outcome few = RunOnThreads(options, Requests());
   EXPECT_GT(few.stats.preemptions, 0);
   ExpectSameBits(few, Reference(GetParam()), "preempted");
 }
 
-// Layouts, batches and arrivals drawn at random.
-TEST_P(LayoutTest, SameBitsForRandomSchedules) {
-  const int n = std::getenv("TRIREME_SOAK") != nullptr ? 60 : 6;
-  std::mt19937 random(11);
-  auto draw = [&](int from, int to) {
-    return from + static_cast<int>(random() % static_cast<unsigned>(to - from + 1));
-  };
+class Draws {
+ public:
+  explicit Draws(uint32_t seed) : random_(seed) {}
+  int operator()(int from, int to) {
+    return from + static_cast<int>(random_() % static_cast<unsigned>(to - from + 1));
+  }
+  bool OneIn(int n) { return (*this)(1, n) == 1; }
+  std::mt19937& random() { return random_; }
+
+ private:
+  std::mt19937 random_;
+};
+
+// Up to nine sequences; most begin with a part of one text. At most 7 blocks of KV each.
+std::vector<Arrival> DrawRequests(Draws& draw, int n_vocab) {
+  std::vector<int32_t> text(64);
+  for (int32_t& id : text) id = draw(0, n_vocab - 1);
+  std::vector<Arrival> arrivals;
+  int step = 0;
+  for (int n = draw(1, 9); n > 0; --n) {
+    const uint64_t id = arrivals.size() + 1;
+    SequenceRequest request{.id = id};
+    if (!draw.OneIn(3)) request.prompt_ids.assign(text.begin(), text.begin() + draw(0, 64));
+    for (int t = draw(1, 40); t > 0; --t) request.prompt_ids.push_back(draw(0, n_vocab - 1));
+    request.max_tokens = draw(1, 7);
+    request.sampling = {.temperature = draw.OneIn(2) ? 0.0f : 0.9f, .seed = 100 + id};
+    if (draw.OneIn(4)) request.sampling.top_k = draw(1, 9);
+    if (draw.OneIn(4)) request.sampling.top_p = 0.7f;
+    if (draw.OneIn(4)) request.sampling.min_p = 0.2f;
+    if (draw.OneIn(4)) {
+      request.dropout = 0.1f;
+      request.dropout_seed = static_cast<uint64_t>(draw(1, 2));
+    }
+    arrivals.push_back({std::move(request), step += draw(0, 3)});
+  }
+  return arrivals;
+}
+
+// Layouts, batches, prompts and arrivals drawn at random, beside one rank that takes one sequence
+// after the other in small chunks, from their beginnings, on AVX2.
+TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
+  const int n = std::getenv("TRIREME_SOAK") != nullptr ? 100 : 8;
+  const ModelConfig config = Config(GetParam());
+  const int n_chunks = Split::Make(config, {}, 0)->n_chunks();
+  const int64_t block_bytes = KvBlockBytes(GetParam());
+  Draws draw(11);
   for (int i = 0; i < n; ++i) {
+    std::vector<Arrival> arrivals = DrawRequests(draw, static_cast<int>(config.vocab));
+    ReplicaOptions plain = Base(GetParam());
+    plain.max_rows = 1;
+    plain.max_batch_tokens = 16;
+    plain.prefix_cache = false;
+    plain.avx512 = false;
+    const Outcome expected = RunOnThreads(plain, arrivals);
+
     ReplicaOptions options = Base(GetParam());
-    options.layout = {.tp = draw(1, 4),
-                      .pp = draw(1, 2),
+    options.layout = {.tp = draw(1, n_chunks),
+                      .pp = draw(1, static_cast<int>(config.n_layers)),
                       .sequence_parallel = static_cast<SequenceParallel>(draw(0, 2))};
     options.max_rows = draw(1, 9);
-    options.max_batch_tokens = options.max_rows + draw(0, 50);
-    options.prefix_cache = draw(0, 1) == 1;
-    std::vector<Arrival> arrivals = Requests();
-    std::shuffle(arrivals.begin(), arrivals.end(), random);
-    int step = 0;
-    for (Arrival& arrival : arrivals) arrival.before_step = step += draw(0, 3);
-    ExpectSameBits(RunOnThreads(options, arrivals), Reference(GetParam()),
-                   StrCat("draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp, " sp ",
-                          static_cast<int>(options.layout.sequence_parallel), " rows ",
-                          options.max_rows, " tokens ", options.max_batch_tokens));
+    options.max_batch_tokens = options.max_rows + draw(0, 90);
+    options.kv_cache_bytes = draw(7, 70) * block_bytes;
+    options.threads = draw(1, 3);
+    options.prefix_cache = draw.OneIn(2);
+    options.avx512 = draw.OneIn(2);
+    std::optional<int64_t> switch_at;
+    if (options.layout.sequence_parallel == SequenceParallel::kAuto) switch_at = draw(2, 30);
+    std::shuffle(arrivals.begin(), arrivals.end(), draw.random());
+    const std::string what =
+        StrCat("draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp, " sp ",
+               static_cast<int>(options.layout.sequence_parallel), " rows ", options.max_rows,
+               " tokens ", options.max_batch_tokens, " threads ", options.threads);
+    const Outcome got = RunOnThreads(options, arrivals, switch_at);
+    ExpectSameBits(got, expected, what);
     if (HasFatalFailure()) return;
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, LayoutTest,
-                         testing::Values(Case{"gqa_f32", DType::kF32},
-                                         Case{"gqa_8_2_eps", DType::kBF16},
-                                         Case{"heads_12_3", DType::kF32},
-                                         Case{"biases", DType::kBF16}),
-                         CaseName);
+INSTANTIATE_TEST_SUITE_P(Models, LayoutTest, testing::ValuesIn(kCases), CaseName);
 
-// Eight ranks on eight heads, and more ranks than R chunks: the ids agree, the bits need not.
-TEST(LayoutLimits, EveryHeadItsOwnRank) {
-  const Case c{"gqa_8_2_eps", DType::kF32};
-  ReplicaOptions options = Base(c);
-  options.layout.tp = 8;
-  ExpectSameBits(RunOnThreads(options, Requests()), Reference(c), "tp 8");
+// A named test of its own, because it has nothing to compare elsewhere.
+TEST(InstructionSets, SameBitsOnAvx2AsOnAvx512) {
+  if (CpuTargetName(true) != "AVX-512") {
+    GTEST_SKIP() << "this CPU has no AVX-512: AVX2 would be compared with itself";
+  }
+  for (const Case& c : kCases) {
+    ReplicaOptions options = Base(c);
+    options.avx512 = false;
+    ExpectSameBits(RunOnThreads(options, Requests()), Reference(c), c.model);
+  }
 }
 
+TEST(LayoutLimits, EveryHeadItsOwnRankAndEveryLayerItsOwnStage) {
+  const Case c{"austen", DType::kF32};
+  ReplicaOptions options = Base(c);
+  options.layout = {.tp = 8, .pp = 6};
+  ExpectSameBits(RunOnThreads(options, Requests()), Reference(c), "tp 8 pp 6");
+}
+
+// With more ranks than R chunks the logits are near, the bits need not be the same.
 TEST(LayoutLimits, MoreRanksThanChunks) {
   const Case c{"heads_12_3", DType::kF32};
   ReplicaOptions options = Base(c);
