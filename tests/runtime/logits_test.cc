@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "harness.h"
+#include "nlohmann/json.hpp"
 #include "runtime/safetensors.h"
 
 namespace trireme {
@@ -114,6 +115,27 @@ TEST(DynamicRopeTest, MatchesTransformersStepByStep) {
   ASSERT_TRUE(rank.ok()) << rank.status();
   ExpectLogits(**rank,
                ReadGolden(options.model_dir + "/logits.safetensors", "ids_2", "logits_2_step"));
+}
+
+TEST(GreedyTest, GoesOnAsTransformersDoes) {
+  const auto golden = nlohmann::json::parse(*ReadFile(GoldenModel("austen/greedy.json")));
+  ReplicaOptions options;
+  options.model_dir = BundledModel();
+  options.kv_cache_bytes = 4 << 20;
+  std::vector<Arrival> arrivals;
+  for (const auto& g : golden) {
+    const uint64_t id = arrivals.size() + 1;
+    arrivals.push_back({{.id = id,
+                         .prompt_ids = g["prompt_ids"].get<std::vector<int32_t>>(),
+                         .sampling = {.temperature = 0, .seed = id},
+                         .max_tokens = static_cast<int32_t>(g["ids"].size())}});
+  }
+  ASSERT_EQ(arrivals.size(), 3u);
+  const Outcome outcome = RunOnThreads(options, arrivals);
+  for (size_t i = 0; i < arrivals.size(); ++i) {
+    EXPECT_EQ(outcome.ids.at(i + 1), golden[i]["ids"].get<std::vector<int32_t>>())
+        << golden[i]["prompt"];
+  }
 }
 
 std::vector<std::string> GoldenNames() {
