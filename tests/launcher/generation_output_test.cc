@@ -30,8 +30,7 @@ std::vector<std::string> Print(bool json, const std::vector<Event>& events) {
 
 const std::vector<Event> kEvents = {
     Accepted{.id = "r", .seed = 18446744073709551615u},
-    Delta{.offset = 0, .ids = {5, 6}, .text = "It “"},
-    Waiting{"a replica was lost"},
+    Delta{.offset = 0, .ids = {5, 6}, .text = "It “"}, Waiting{"a replica was lost"},
     Delta{.offset = 2, .ids = {7}, .text = "was"},
     Finished{.reason = FinishReason::kLength,
              .usage = {4, 3, 2},
