@@ -68,10 +68,15 @@ void ExpectSameBits(const Outcome& got, const Outcome& expected, const std::stri
   }
 }
 
-// Of a rank that holds the whole model.
-int64_t KvBlockBytes(const Case& c) {
+// Of the rank that needs most: it decides how many blocks all have.
+int64_t KvBlockBytes(const Case& c, const Layout& layout) {
   const ModelConfig config = Config(c);
-  return Engine::KvBlockBytes(config, *Split::Make(config, {}, 0), c.activations);
+  int64_t most = 0;
+  for (int r = 0; r < layout.n_ranks(); ++r) {
+    const Split split = *Split::Make(config, layout, r);
+    most = std::max(most, Engine::KvBlockBytes(config, split, c.activations));
+  }
+  return most;
 }
 
 const Outcome& Reference(const Case& c) {
@@ -171,7 +176,7 @@ TEST_P(LayoutTest, DropoutAndItsSeedChangeTheLogits) {
 TEST_P(LayoutTest, SameBitsUnderPreemption) {
   ReplicaOptions options = Base(GetParam());
   // So few blocks that running sequences lose theirs.
-  options.kv_cache_bytes = 8 * KvBlockBytes(GetParam());
+  options.kv_cache_bytes = 8 * KvBlockBytes(GetParam(), options.layout);
   const Outcome few = RunOnThreads(options, Requests());
   EXPECT_GT(few.stats.preemptions, 0);
   ExpectSameBits(few, Reference(GetParam()), "preempted");
@@ -200,8 +205,8 @@ std::vector<Arrival> DrawRequests(Draws& draw, int n_vocab) {
     const uint64_t id = arrivals.size() + 1;
     SequenceRequest request{.id = id};
     if (!draw.OneIn(3)) request.prompt_ids.assign(text.begin(), text.begin() + draw(0, 64));
-    for (int t = draw(1, 40); t > 0; --t) request.prompt_ids.push_back(draw(0, n_vocab - 1));
-    request.max_tokens = draw(1, 7);
+    for (int t = draw(1, 28); t > 0; --t) request.prompt_ids.push_back(draw(0, n_vocab - 1));
+    request.max_tokens = draw(1, 20);
     request.sampling = {.temperature = draw.OneIn(2) ? 0.0f : 0.9f, .seed = 100 + id};
     if (draw.OneIn(4)) request.sampling.top_k = draw(1, 9);
     if (draw.OneIn(4)) request.sampling.top_p = 0.7f;
@@ -221,8 +226,8 @@ TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
   const int n = std::getenv("TRIREME_SOAK") != nullptr ? 100 : 8;
   const ModelConfig config = Config(GetParam());
   const int n_chunks = Split::Make(config, {}, 0)->n_chunks();
-  const int64_t block_bytes = KvBlockBytes(GetParam());
   Draws draw(11);
+  int64_t preemptions = 0, cached_tokens = 0, mixed_runs = 0;
   for (int i = 0; i < n; ++i) {
     std::vector<Arrival> arrivals = DrawRequests(draw, static_cast<int>(config.vocab));
     ReplicaOptions plain = Base(GetParam());
@@ -238,7 +243,8 @@ TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
                       .sequence_parallel = static_cast<SequenceParallel>(draw(0, 2))};
     options.max_rows = draw(1, 9);
     options.max_batch_tokens = options.max_rows + draw(0, 90);
-    options.kv_cache_bytes = draw(7, 70) * block_bytes;
+    options.kv_cache_bytes =
+        (draw.OneIn(2) ? draw(7, 12) : draw(20, 70)) * KvBlockBytes(GetParam(), options.layout);
     options.threads = draw(1, 3);
     options.prefix_cache = draw.OneIn(2);
     options.avx512 = draw.OneIn(2);
@@ -252,7 +258,13 @@ TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
     const Outcome got = RunOnThreads(options, arrivals, switch_at);
     ExpectSameBits(got, expected, what);
     if (HasFatalFailure()) return;
+    preemptions += got.stats.preemptions;
+    cached_tokens += got.stats.prefix_hits;
+    mixed_runs += 0 < got.sequence_parallel_steps && got.sequence_parallel_steps < got.steps;
   }
+  EXPECT_GT(preemptions, 0);
+  EXPECT_GT(cached_tokens, 0);
+  EXPECT_GT(mixed_runs, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, LayoutTest, testing::ValuesIn(kCases), CaseName);
