@@ -17,6 +17,8 @@ struct Case {
   DType activations;
 };
 
+void PrintTo(const Case& c, std::ostream* out) { *out << c.model << " " << Name(c.activations); }
+
 std::string ModelDirectory(const Case& c) {
   return std::string(c.model) == "austen" ? BundledModel() : GoldenModel(c.model);
 }
