@@ -1,0 +1,127 @@
+// What kernels use of the machine, in one place: launches, shared memory, warps, types. The only
+// header that knows whether nvcc compiles a kernel or g++ does for the emulator.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/cuda/fault.h"
+#include "kernels/dtype.h"
+
+namespace trireme::cuda {
+
+constexpr int kWarp = 32;
+constexpr unsigned kFullMask = 0xffffffffu;
+constexpr int64_t kMostBlocks = 65535;  // of a grid's y and z
+
+inline int64_t DivideUp(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// Where a kernel runs.
+struct Grid {
+  dim3 blocks, threads;
+  size_t shared_bytes;
+  cudaStream_t stream;
+};
+
+#ifdef __CUDACC__
+
+#define GPU_UNROLL _Pragma("unroll")
+
+extern __shared__ __align__(16) unsigned char shared_memory[];
+
+template <typename T>
+__device__ __forceinline__ T* Shared() {
+  return reinterpret_cast<T*>(shared_memory);
+}
+
+template <auto kKernel, typename... Args>
+void Launch(const Grid& grid, Args... args) {
+  if (grid.shared_bytes > 48 * 1024) {
+    Check(cudaFuncSetAttribute(reinterpret_cast<const void*>(kKernel),
+                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                               static_cast<int>(grid.shared_bytes)),
+          "cudaFuncSetAttribute");
+  }
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid.blocks;
+  config.blockDim = grid.threads;
+  config.dynamicSmemBytes = grid.shared_bytes;
+  config.stream = grid.stream;
+  Check(cudaLaunchKernelEx(&config, kKernel, args...), __PRETTY_FUNCTION__);
+}
+
+#else
+
+#define GPU_UNROLL
+
+template <typename T>
+T* Shared() {
+  return reinterpret_cast<T*>(emulator::SharedMemory());
+}
+
+template <auto kKernel, typename... Args>
+void Launch(const Grid& grid, Args... args) {
+  Check(emulator::LaunchKernel(__PRETTY_FUNCTION__, grid.blocks, grid.threads, grid.shared_bytes,
+                               grid.stream, [=] { kKernel(args...); }),
+        __PRETTY_FUNCTION__);
+}
+
+#endif
+
+// ---- types ----
+
+struct Bf16 {
+  uint16_t bits;
+};
+struct F16 {
+  uint16_t bits;
+};
+
+__device__ __forceinline__ float ToFloat(float x) { return x; }
+__device__ __forceinline__ float ToFloat(Bf16 x) { return FloatFromBf16(x.bits); }
+__device__ __forceinline__ float ToFloat(F16 x) { return FloatFromF16(x.bits); }
+
+template <typename T>
+__device__ __forceinline__ T FromFloat(float x) {
+  if constexpr (std::is_same_v<T, float>) {
+    return x;
+  } else if constexpr (std::is_same_v<T, Bf16>) {
+    return {Bf16FromFloat(x)};
+  } else {
+    return {F16FromFloat(x)};
+  }
+}
+
+// N elements that move in one access: 16 bytes where the address allows it.
+template <typename T, int N>
+struct alignas(sizeof(T) * N) Pack {
+  T x[N];
+};
+template <typename T>
+constexpr int kPack = 16 / sizeof(T);
+
+// ---- warps and blocks ----
+
+__device__ __forceinline__ float WarpSum(float x) {
+  GPU_UNROLL
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    x += __shfl_xor_sync(kFullMask, x, distance);
+  }
+  return x;
+}
+
+// The sum over a block of whole warps, in every thread. shared: one float per warp; free again
+// after the block's next barrier.
+__device__ __forceinline__ float BlockSum(float x, float* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int n_warps = static_cast<int>(blockDim.x) / kWarp;
+  x = WarpSum(x);
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return WarpSum(lane < n_warps ? shared[lane] : 0.0f);
+}
+
+}  // namespace trireme::cuda
