@@ -60,6 +60,9 @@ class Communicator {
   virtual void Recv(Tensor x, int from) = 0;
 
   virtual const Traffic& traffic() const = 0;
+
+  // The same ranks for tensors in host memory: this one, unless it is for another device's.
+  virtual Communicator& host() { return *this; }
 };
 
 }  // namespace trireme

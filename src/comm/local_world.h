@@ -22,6 +22,7 @@ class LocalWorld : public World {
   const std::string& host() const override { return waiter_.host(); }
 
   void Reserve(const WorldOptions& options) override;
+  const WorldOptions& options() const override { return options_; }
   void Publish(std::span<const std::byte> message) override;
   std::vector<std::byte> NextPublished() override;
   void Report(std::span<const std::byte> message) override;

@@ -47,6 +47,7 @@ class World {
 
   // Sizes the shared memory; collective, once, before Group().
   virtual void Reserve(const WorldOptions& options) = 0;
+  virtual const WorldOptions& options() const = 0;  // as reserved
 
   // A communicator over these ranks (ascending, containing this one), which must not outlive the
   // world. Collective over the world: every rank calls it the same number of times; ranks of

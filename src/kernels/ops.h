@@ -33,6 +33,9 @@ struct AttentionPlan {
   Tensor q_starts;     // [S+1] tokens of sequence s are rows q_starts[s] .. q_starts[s+1]
   Tensor kv_lens;      // [S] tokens in the cache, this step's included; the rows are the last ones
   Tensor block_table;  // [S,max_blocks] block of tokens B*i .. B*i+B-1; entries past kv_len unread
+  // On the host, for who launches without reading the above; the CPU does not need them.
+  int64_t max_rows = 0;    // the most rows of a sequence
+  int64_t max_kv_len = 0;  // the longest
 };
 
 // Query head i of this rank reads KV head (head_offset + i) / group of this rank.
@@ -76,8 +79,10 @@ class Ops {
   virtual Buffer Allocate(size_t bytes) = 0;
   virtual void Synchronize() = 0;
 
-  // Host int32/float arrays of a step into device memory (a plain copy on the CPU).
+  // Host memory into a tensor; `from` may change when the call returns. Tensors into host memory,
+  // which is filled when Synchronize() returns.
   virtual void Upload(Tensor to, const void* from) = 0;
+  virtual void Download(void* to, Tensor from) = 0;
 
   // Reads, rounds and packs a matrix. Errors are the source's.
   virtual absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
@@ -133,6 +138,13 @@ class Ops {
 
   // Rows of x picked by index: y[i] = x[rows[i]].    x: [T,H]   rows: [S] int32   y: [S,H]
   virtual void GatherRows(Tensor y, Tensor x, Tensor rows) = 0;
+
+  // logits[ids[i] - first_id] = -inf for the ids that are here.   logits: [V] float32
+  virtual void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) = 0;
+
+  // -inf for every id that comes after `last` by (logit descending, id ascending); NaN too.
+  //   logits: [V] float32
+  virtual void MaskAfter(Tensor logits, Scored last, int64_t first_id) = 0;
 
   // best[i]: the winner of draws[i] over the ids first_id .. first_id + V - 1; id -1 if V is 0. NaN
   // never wins; where nothing is above -inf, first_id does.   logits: [S,V] float32

@@ -67,6 +67,13 @@ class Tensor {
     return rows;
   }
 
+  // A tensor of the same type and shape elsewhere.
+  Tensor At(void* data) const {
+    Tensor other = *this;
+    other.data_ = data;
+    return other;
+  }
+
   // The same elements in another shape.
   Tensor As(std::initializer_list<int64_t> shape) const {
     Tensor view(data_, dtype_, shape);

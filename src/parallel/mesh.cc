@@ -1,10 +1,20 @@
 #include "parallel/mesh.h"
 
+#include <utility>
+
+#include "comm/staged_communicator.h"
+
 namespace trireme {
 
-Mesh::Mesh(World& world, Ops& ops, const Split& split) : split_(split), ops_(&ops) {
-  tp_group_ = world.Group(split.tp_group(), ops);
-  pp_group_ = world.Group(split.pp_group(), ops);
+Mesh::Mesh(World& world, Ops& ops, Ops& host, const Split& split)
+    : split_(split), ops_(&ops), host_(&host) {
+  const auto group = [&](const std::vector<int>& ranks) {
+    std::unique_ptr<Communicator> communicator = world.Group(ranks, host);
+    if (&ops == &host) return communicator;
+    return MakeStagedCommunicator(std::move(communicator), ops, host, world.options());
+  };
+  tp_group_ = group(split.tp_group());
+  pp_group_ = group(split.pp_group());
 }
 
 void Mesh::BeginStep(bool sequence_parallel) {

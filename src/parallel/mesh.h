@@ -27,12 +27,15 @@ struct Partial {
 
 class Mesh {
  public:
-  // Collective over the world.
-  Mesh(World& world, Ops& ops, const Split& split);
+  // Collective over the world. `host`: the CPU's verbs, for what is small and on the host; the same
+  // as `ops` where the CPU is the device. Another device's tensors are exchanged through it.
+  Mesh(World& world, Ops& ops, Ops& host, const Split& split);
 
   const Split& split() const { return split_; }
   Ops& ops() const { return *ops_; }
+  Ops& host() const { return *host_; }
   Communicator& tp() { return *tp_group_; }
+  Communicator& tp_host() { return tp_group_->host(); }  // the same ranks, for host memory
   const Traffic& tp_traffic() const { return tp_group_->traffic(); }
 
   // Begins a step: how residual regions are held. With sequence parallelism, T divides by tp.
@@ -53,6 +56,7 @@ class Mesh {
  private:
   Split split_;
   Ops* ops_;
+  Ops* host_;
   std::unique_ptr<Communicator> tp_group_;
   std::unique_ptr<Communicator> pp_group_;
   bool sequence_parallel_ = false;

@@ -82,6 +82,11 @@ ModelStep Engine::Prepare(const StepPlan& plan) {
   step.slots = upload(DType::kI32, {T}, padded_slots_.data());
   step.cos = upload(DType::kF32, {T, rope_.half_dim()}, cos_.data());
   step.sin = upload(DType::kF32, {T, rope_.half_dim()}, sin_.data());
+  for (size_t s = 0; s < static_cast<size_t>(S); ++s) {
+    step.attention.max_rows =
+        std::max<int64_t>(step.attention.max_rows, plan.q_starts[s + 1] - plan.q_starts[s]);
+    step.attention.max_kv_len = std::max<int64_t>(step.attention.max_kv_len, plan.kv_lens[s]);
+  }
   step.attention.q_starts = upload(DType::kI32, {S + 1}, plan.q_starts.data());
   step.attention.kv_lens = upload(DType::kI32, {S}, plan.kv_lens.data());
   step.attention.block_table = upload(DType::kI32, {S, plan.max_blocks}, plan.block_table.data());

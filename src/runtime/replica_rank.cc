@@ -214,7 +214,7 @@ void ReplicaRank::Start(const ReplicaOptions& options) {
   traffic.timeout = options.timeout;
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
-  mesh_ = std::make_unique<Mesh>(world_, *ops_, *split_);
+  mesh_ = std::make_unique<Mesh>(world_, *ops_, *ops_, *split_);
   engine_ =
       std::make_unique<Engine>(config_, std::move(model_), *mesh_,
                                EngineOptions{.activations = options.activations,

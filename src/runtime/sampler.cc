@@ -45,8 +45,8 @@ Sampler::Sampler(Mesh& mesh, int64_t max_rows)
       first_id_(mesh.split().vocab().begin),
       largest_vocab_(mesh.split().largest_vocab()) {
   const size_t bytes = GatherBytes(mesh.split(), max_rows);
-  mine_ = mesh.ops().Allocate(bytes / static_cast<size_t>(mesh.split().tp()));
-  all_ = mesh.ops().Allocate(bytes);
+  mine_ = mesh.host().Allocate(bytes / static_cast<size_t>(mesh.split().tp()));
+  all_ = mesh.host().Allocate(bytes);
 }
 
 size_t Sampler::GatherBytes(const Split& split, int64_t max_rows) {
@@ -62,9 +62,9 @@ std::vector<int32_t> Sampler::Sample(Tensor logits, std::span<const SampleRow> r
 
 void Sampler::Ban(Tensor logits, std::span<const SampleRow> rows) const {
   for (size_t i = 0; i < rows.size(); ++i) {
-    float* row = logits.f32() + static_cast<int64_t>(i) * vocab_here_;
-    for (int32_t id : rows[i].banned_ids) {
-      if (first_id_ <= id && id < first_id_ + vocab_here_) row[id - first_id_] = -kInfinity;
+    const auto row = static_cast<int64_t>(i);
+    if (!rows[i].banned_ids.empty()) {
+      mesh_.ops().Ban(logits.Rows(row, row + 1).As({vocab_here_}), rows[i].banned_ids, first_id_);
     }
   }
 }
@@ -102,7 +102,7 @@ void Sampler::Filter(Tensor logits, std::span<const SampleRow> rows) {
     std::erase_if(pending, [&](const Filtered& known) {
       Scored last;
       if (!Cutoff(rows[known.index], known, &last)) return false;
-      if (last.id >= 0) MaskAfter(row_logits(known.index), last);
+      if (last.id >= 0) mesh_.ops().MaskAfter(row_logits(known.index), last, first_id_);
       return true;
     });
   }
@@ -215,8 +215,8 @@ bool Sampler::Cutoff(const SampleRow& row, const Filtered& known, Scored* last) 
       bounds.push_back(static_cast<int64_t>(i + 1));
     }
     exps_.resize(seen);
-    mesh_.ops().ExpSums(exps_, Tensor(scores.data(), DType::kF32, {static_cast<int64_t>(seen)}),
-                        bounds, max, inverse);
+    mesh_.host().ExpSums(exps_, Tensor(scores.data(), DType::kF32, {static_cast<int64_t>(seen)}),
+                         bounds, max, inverse);
     float mass = known.total_mass;
     if (restricted) {
       mass = 0;
@@ -239,22 +239,14 @@ bool Sampler::Cutoff(const SampleRow& row, const Filtered& known, Scored* last) 
   return true;
 }
 
-void Sampler::MaskAfter(Tensor row_logits, const Scored& last) const {
-  float* logits = row_logits.f32();
-  for (int64_t v = 0; v < vocab_here_; ++v) {
-    const Scored here{logits[v], static_cast<int32_t>(first_id_ + v)};
-    if (!(here.id == last.id || Before(here, last))) logits[v] = -kInfinity;
-  }
-}
-
 std::span<const Scored> Sampler::Exchange(std::span<const Scored> mine) {
   const int64_t n = static_cast<int64_t>(mine.size());
   const int64_t tp = mesh_.split().tp();
   CHECK_LE(mine.size_bytes(), mine_.bytes());
   std::memcpy(mine_.data(), mine.data(), mine.size_bytes());
   if (tp == 1) return {reinterpret_cast<const Scored*>(mine_.data()), mine.size()};
-  mesh_.tp().AllGather(Tensor(all_.data(), DType::kI32, {n * tp, 2}),
-                       Tensor(mine_.data(), DType::kI32, {n, 2}));
+  mesh_.tp_host().AllGather(Tensor(all_.data(), DType::kI32, {n * tp, 2}),
+                            Tensor(mine_.data(), DType::kI32, {n, 2}));
   return {reinterpret_cast<const Scored*>(all_.data()), mine.size() * static_cast<size_t>(tp)};
 }
 

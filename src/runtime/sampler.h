@@ -41,7 +41,6 @@ class Sampler {
   void GatherMass(Tensor logits, std::span<const SampleRow> rows, std::vector<Filtered>* pending);
   // The last id kept, id = -1 where all are; false where more candidates are needed.
   bool Cutoff(const SampleRow& row, const Filtered& known, Scored* last);
-  void MaskAfter(Tensor row_logits, const Scored& last) const;
   std::vector<int32_t> Draws(Tensor logits, std::span<const SampleRow> rows);
 
   // Every rank's n scores, by rank: n * tp of them.
@@ -51,7 +50,7 @@ class Sampler {
   int64_t vocab_here_;
   int64_t first_id_;
   int64_t largest_vocab_;  // of any rank
-  Buffer mine_, all_;      // for Exchange
+  Buffer mine_, all_;      // for Exchange, in host memory
   std::vector<float> exps_;
 };
 

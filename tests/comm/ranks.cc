@@ -1,10 +1,12 @@
 #include "tests/comm/ranks.h"
 
 #include <cstdlib>
+#include <cstring>
 #include <thread>
 
 #include "base/check.h"
 #include "comm/launch.h"
+#include "comm/staged_communicator.h"
 #include "kernels/dtype.h"
 #include "kernels/sum_tree.h"
 
@@ -42,7 +44,10 @@ class SumOps : public Ops {
   }
 
   void Synchronize() override {}
-  void Upload(Tensor, const void*) override { CHECK(false); }
+  void Upload(Tensor to, const void* from) override { std::memcpy(to.raw(), from, to.bytes()); }
+  void Download(void* to, Tensor from) override { std::memcpy(to, from.raw(), from.bytes()); }
+  void Ban(Tensor, std::span<const int32_t>, int64_t) override { CHECK(false); }
+  void MaskAfter(Tensor, Scored, int64_t) override { CHECK(false); }
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource&, const WeightSpec&) override {
     return Unimplemented("Pack");
   }
@@ -69,11 +74,44 @@ class SumOps : public Ops {
   }
 };
 
+// A world whose groups exchange by way of host memory.
+class StagedWorld : public World {
+ public:
+  explicit StagedWorld(World& world) : world_(world), host_(MakeSumOps()) {}
+
+  std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) override {
+    return MakeStagedCommunicator(world_.Group(ranks, *host_), ops, *host_, world_.options());
+  }
+
+  int rank() const override { return world_.rank(); }
+  int size() const override { return world_.size(); }
+  int local_rank() const override { return world_.local_rank(); }
+  int local_size() const override { return world_.local_size(); }
+  const std::string& host() const override { return world_.host(); }
+  std::vector<std::string> Exchange(const std::string& mine) override {
+    return world_.Exchange(mine);
+  }
+  void Reserve(const WorldOptions& options) override { world_.Reserve(options); }
+  const WorldOptions& options() const override { return world_.options(); }
+  void Publish(std::span<const std::byte> message) override { world_.Publish(message); }
+  std::vector<std::byte> NextPublished() override { return world_.NextPublished(); }
+  void Report(std::span<const std::byte> message) override { world_.Report(message); }
+  std::optional<std::vector<std::byte>> PollReport() override { return world_.PollReport(); }
+  void Wait(Deadline deadline, bool expect_report) override {
+    world_.Wait(deadline, expect_report);
+  }
+  void Wake() override { world_.Wake(); }
+
+ private:
+  World& world_;
+  std::unique_ptr<Ops> host_;
+};
+
 }  // namespace
 
 std::vector<Ranks> AllRanks(int at_least) {
-  if (LaunchedByMpi()) return {{LaunchedRanks(), true}};
-  std::vector<Ranks> all;
+  if (LaunchedByMpi()) return {{LaunchedRanks(), true}, {LaunchedRanks(), true, true}};
+  std::vector<Ranks> all = {{3, false, true}};
   for (const int n : {1, 2, 3, 4, 8}) {
     if (n >= at_least) all.push_back({n});
   }
@@ -89,6 +127,12 @@ WorldOptions TestOptions() {
 }
 
 void RunOnRanks(const Ranks& ranks, const std::function<void(World&)>& body) {
+  if (ranks.staged) {
+    return RunOnRanks({ranks.n, ranks.mpi}, [&](World& world) {
+      StagedWorld staged(world);
+      body(staged);
+    });
+  }
   if (ranks.mpi) return body(MpiTestWorld());
   if (ranks.n == 1) {
     auto world = MakeSingleWorld();

@@ -185,6 +185,26 @@ TEST(TopLogits, AgreesWithASort) {
 }
 
 // One id per chunk gives exp itself.
+TEST(Ban, TakesOutTheIdsThatAreHere) {
+  for (NamedOps& ops : AllOps()) {
+    const Array logits = Floats({0, 1, 2, 3});
+    ops.ops->Ban(logits, std::vector<int32_t>{9, 11, 13, 14, 11}, 10);
+    EXPECT_EQ(logits.at(0), 0);
+    EXPECT_EQ(logits.at(1), -kInf);
+    EXPECT_EQ(logits.at(2), 2);
+    EXPECT_EQ(logits.at(3), -kInf);
+  }
+}
+
+TEST(MaskAfter, KeepsThePrefixByLogitAndId) {
+  for (NamedOps& ops : AllOps()) {
+    const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf});
+    ops.ops->MaskAfter(logits, {3, 103}, 100);
+    for (const int64_t i : {1, 2, 3, 7}) EXPECT_GE(logits.at(i), 3) << i;
+    for (const int64_t i : {0, 4, 5, 6}) EXPECT_EQ(logits.at(i), -kInf) << i;
+  }
+}
+
 TEST(ExpSums, ExpAgreesWithFloat64) {
   std::vector<float> xs = {0,    1,      -1,     -87.336f, -87.337f, -88,
                            -104, -1e30f, 88.72f, 88.73f,   kInf,     -kInf};

@@ -305,6 +305,7 @@ class LateResults : public World {
     return world_.Exchange(mine);
   }
   void Reserve(const WorldOptions& options) override { world_.Reserve(options); }
+  const WorldOptions& options() const override { return world_.options(); }
   std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) override {
     return world_.Group(ranks, ops);
   }

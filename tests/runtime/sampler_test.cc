@@ -43,7 +43,7 @@ std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& log
     const auto split = Split::Make(Config(), Layout{.tp = tp}, r);
     worlds[r]->Reserve(
         {.max_parts_bytes = 1024, .max_tensor_bytes = Sampler::GatherBytes(*split, 16)});
-    Mesh mesh(*worlds[r], **ops, *split);
+    Mesh mesh(*worlds[r], **ops, **ops, *split);
     Sampler sampler(mesh, 16);
     const Range vocab = split->vocab();
     std::vector<float> here;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 #include "hwy/targets.h"
 #include "kernels/cpu/attention.h"
@@ -26,6 +27,8 @@ void CheckActivation(const Tensor& t) {
   CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
 }
 
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
 class CpuOps : public Ops {
  public:
   CpuOps(const CpuOptions& options, bool avx512)
@@ -41,6 +44,10 @@ class CpuOps : public Ops {
   void Synchronize() override {}
   void Upload(Tensor to, const void* from) override {
     if (!to.empty()) std::memcpy(to.raw(), from, to.bytes());
+  }
+
+  void Download(void* to, Tensor from) override {
+    if (!from.empty()) std::memcpy(to, from.raw(), from.bytes());
   }
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
@@ -157,6 +164,21 @@ class CpuOps : public Ops {
     CheckActivation(q);
     CHECK(q.dtype() == y.dtype());
     attention_.Run(y, q, kv, plan, scale, heads);
+  }
+
+  void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) override {
+    for (int32_t id : ids) {
+      if (first_id <= id && id < first_id + logits.size()) logits.f32()[id - first_id] = -kInfinity;
+    }
+  }
+
+  void MaskAfter(Tensor logits, Scored last, int64_t first_id) override {
+    for (int64_t v = 0; v < logits.size(); ++v) {
+      const float logit = logits.f32()[v];
+      const int64_t id = first_id + v;
+      const bool stays = logit > last.score || (logit == last.score && id <= last.id);
+      if (!stays) logits.f32()[v] = -kInfinity;
+    }
   }
 
   void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
