@@ -41,4 +41,7 @@ struct WeightSpec {
   std::vector<float> bias;      // [rows] or empty; only where n_parts == 1
 };
 
+// InvalidArgument where a source cannot be packed so.
+absl::Status CheckSpec(const MatrixSource& source, const WeightSpec& spec);
+
 }  // namespace trireme
