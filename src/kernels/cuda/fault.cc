@@ -12,12 +12,15 @@ FaultHandler handler = nullptr;
 
 void SetFaultHandler(FaultHandler to) { handler = to; }
 
-void Fault(cudaError_t error, const char* what) {
-  const std::string line = std::string("CUDA: ") + what + ": " + cudaGetErrorString(error) + " (" +
-                           cudaGetErrorName(error) + ")";
+void Fault(const std::string& line) {
   if (handler != nullptr) handler(line);
   std::fprintf(stderr, "%s\n", line.c_str());
   std::_Exit(1);
+}
+
+void Fault(cudaError_t error, const char* what) {
+  Fault(std::string("CUDA: ") + what + ": " + cudaGetErrorString(error) + " (" +
+        cudaGetErrorName(error) + ")");
 }
 
 }  // namespace trireme::cuda

@@ -12,7 +12,8 @@ namespace trireme::cuda {
 using FaultHandler = void (*)(const std::string& line);
 void SetFaultHandler(FaultHandler handler);
 
-// Ends the process with one line: "CUDA: WHAT: error".
+// Ends the process with one line; of a CUDA error, "CUDA: WHAT: error".
+[[noreturn]] void Fault(const std::string& line);
 [[noreturn]] void Fault(cudaError_t error, const char* what);
 
 inline void Check(cudaError_t error, const char* what) {

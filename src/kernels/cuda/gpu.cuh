@@ -36,6 +36,23 @@ __device__ __forceinline__ T* Shared() {
   return reinterpret_cast<T*>(shared_memory);
 }
 
+// 16 bytes that no thread reads again and that no kernel writes meanwhile: they pass by L1.
+template <typename P>
+__device__ __forceinline__ P LoadOnce(const P* from) {
+  static_assert(sizeof(P) == 16);
+  uint4 v;
+  asm("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "l"(from));
+  return *reinterpret_cast<P*>(&v);
+}
+
+__device__ __forceinline__ float FloatFromHalf(uint16_t bits) {
+  float x;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
+  return x;
+}
+
 template <auto kKernel, typename... Args>
 void Launch(const Grid& grid, Args... args) {
   if (grid.shared_bytes > 48 * 1024) {
@@ -61,6 +78,13 @@ T* Shared() {
   return reinterpret_cast<T*>(emulator::SharedMemory());
 }
 
+template <typename P>
+P LoadOnce(const P* from) {
+  return *from;
+}
+
+inline float FloatFromHalf(uint16_t bits) { return FloatFromF16(bits); }
+
 template <auto kKernel, typename... Args>
 void Launch(const Grid& grid, Args... args) {
   Check(emulator::LaunchKernel(__PRETTY_FUNCTION__, grid.blocks, grid.threads, grid.shared_bytes,
@@ -81,7 +105,7 @@ struct F16 {
 
 __device__ __forceinline__ float ToFloat(float x) { return x; }
 __device__ __forceinline__ float ToFloat(Bf16 x) { return FloatFromBf16(x.bits); }
-__device__ __forceinline__ float ToFloat(F16 x) { return FloatFromF16(x.bits); }
+__device__ __forceinline__ float ToFloat(F16 x) { return FloatFromHalf(x.bits); }
 
 template <typename T>
 __device__ __forceinline__ T FromFloat(float x) {
@@ -112,6 +136,36 @@ __device__ __forceinline__ float WarpSum(float x) {
   return x;
 }
 
+__device__ __forceinline__ float WarpMax(float x) {
+  GPU_UNROLL
+  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
+    x = fmaxf(x, __shfl_xor_sync(kFullMask, x, distance));
+  }
+  return x;
+}
+
+// x[i] summed over the warp, for N sums at once (a power of two, at most 32): the lanes of the i-th
+// group of 32 / N get the i-th. The same additions as WarpSum's, fewer of them. x is used up.
+template <int N, int kDistance = kWarp / 2>
+__device__ __forceinline__ float WarpSums(float* x) {
+  if constexpr (N > 1) {
+    const bool upper = (threadIdx.x & kDistance) != 0;
+    GPU_UNROLL
+    for (int i = 0; i < N / 2; ++i) {
+      const float keep = upper ? x[i + N / 2] : x[i];
+      const float give = upper ? x[i] : x[i + N / 2];
+      x[i] = keep + __shfl_xor_sync(kFullMask, give, kDistance);
+    }
+    if constexpr (kDistance > 1) return WarpSums<N / 2, kDistance / 2>(x);
+  } else {
+    GPU_UNROLL
+    for (int distance = kDistance; distance > 0; distance /= 2) {
+      x[0] += __shfl_xor_sync(kFullMask, x[0], distance);
+    }
+  }
+  return x[0];
+}
+
 // The sum over a block of whole warps, in every thread. shared: one float per warp; free again
 // after the block's next barrier.
 __device__ __forceinline__ float BlockSum(float x, float* shared) {
@@ -122,6 +176,16 @@ __device__ __forceinline__ float BlockSum(float x, float* shared) {
   if (lane == 0) shared[warp] = x;
   __syncthreads();
   return WarpSum(lane < n_warps ? shared[lane] : 0.0f);
+}
+
+__device__ __forceinline__ float BlockMax(float x, float* shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int n_warps = static_cast<int>(blockDim.x) / kWarp;
+  x = WarpMax(x);
+  if (lane == 0) shared[warp] = x;
+  __syncthreads();
+  return WarpMax(shared[lane < n_warps ? lane : 0]);
 }
 
 }  // namespace trireme::cuda

@@ -1,0 +1,345 @@
+// Weights on the device and Linear over them, against the CPU's.
+#include "kernels/cuda/linear.h"
+
+#include <atomic>
+#include <cmath>
+
+#include "emulator/block.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/sum_tree.h"
+#include "tests/kernels/cuda/device_array.h"
+
+namespace trireme::cuda {
+namespace {
+
+std::unique_ptr<CudaWeight> Load(const MatrixSource& source, const WeightSpec& spec,
+                                 const WeightLoader::Options& options = {.n_threads = 2,
+                                                                         .staging_bytes = 40000}) {
+  auto weight = WeightLoader(TestStream(), options).Load(source, spec);
+  EXPECT_TRUE(weight.ok()) << weight.status();
+  return std::move(*weight);
+}
+
+// What a test of the product needs: the weight here and there.
+struct Weights {
+  Array w;
+  WeightSpec spec;
+  std::unique_ptr<Weight> cpu;
+  std::unique_ptr<CudaWeight> cuda;
+
+  Weights(const Array& matrix, const WeightSpec& with) : w(matrix), spec(with) {
+    cpu = PackOf(PlainOps(), w, spec);
+    cuda = Load(MemorySource(w), spec);
+  }
+  ~Weights() { cudaStreamSynchronize(TestStream()); }
+};
+
+constexpr GemmLt::Options kSmall = {.workspace_bytes = 1 << 16, .scratch_bytes = 1 << 20};
+
+LinearDriver& Driver() {
+  static LinearDriver driver(TestStream(), kSmall);
+  return driver;
+}
+
+using Verb = std::function<void(Tensor y, Tensor x, const CudaWeight& w)>;
+
+Array RunVerb(const Verb& linear, const Weights& w, const Array& x, DType y_type) {
+  const int64_t rows = x->dim(0);
+  const DeviceArray device_x = Upload(x);
+  const DeviceArray y(y_type, {w.cuda->n_parts(), rows, w.cuda->n_out()});
+  const Tensor shaped = w.cuda->n_parts() > 1 ? *y : y->As({rows, w.cuda->n_out()});
+  linear(shaped, device_x, *w.cuda);
+  return Download(y);
+}
+Array RunLinear(const Weights& w, const Array& x, DType y_type) {
+  return RunVerb([](Tensor y, Tensor x, const CudaWeight& w) { Driver().Run(y, x, w); }, w, x,
+                 y_type);
+}
+Array RunGemv(const Weights& w, const Array& x, DType y_type) {
+  return RunVerb([](Tensor y, Tensor x, const CudaWeight& w) { Gemv(y, x, w, TestStream()); }, w, x,
+                 y_type);
+}
+
+// y against the CPU's: sums of k products in float32 in another order, rounded once to y's type.
+void ExpectNear(const Array& y, const Weights& w, const Array& x) {
+  const int64_t rows = x->dim(0), n = w.cuda->n_out(), k = w.cuda->n_in();
+  const Array expected(DType::kF32, {w.cpu->n_parts(), rows, n});
+  PlainOps().Linear(w.cpu->n_parts() > 1 ? *expected : expected->As({rows, n}), x, *w.cpu);
+  ASSERT_EQ(y.size(), expected.size());
+  for (int64_t i = 0; i < y.size(); ++i) {
+    const int64_t row = i / n % rows, column = i % n;
+    double magnitude =
+        w.spec.bias.empty() ? 0 : std::fabs(w.spec.bias[static_cast<size_t>(column)]);
+    for (int64_t c = 0; c < k; ++c) {
+      magnitude += std::fabs(double{x.at(row * k + c)} * w.w.at(column * k + c));
+    }
+    ASSERT_NEAR(y.at(i), expected.at(i),
+                Tolerance(DType::kF32, magnitude, 2 * std::sqrt(static_cast<double>(k)) + 4) +
+                    Tolerance(y->dtype(), std::fabs(expected.at(i)), 1))
+        << "row " << row << " of " << rows << ", column " << column << ", k " << k << ", n " << n;
+  }
+}
+
+constexpr int64_t kRows[] = {0, 1, 2, 7, 8, 9, 33};
+constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
+constexpr DType kActivations[] = {DType::kF32, DType::kBF16};
+
+// Of W, x and y.
+class CudaLinearTest : public testing::TestWithParam<std::tuple<DType, DType, DType>> {};
+
+TEST_P(CudaLinearTest, AgreesWithTheCpu) {
+  const auto [w_type, x_type, y_type] = GetParam();
+  struct Shape {
+    int64_t k, n;
+  };
+  uint32_t seed = 0;
+  for (const Shape& s : {Shape{1, 1}, Shape{7, 5}, Shape{33, 31}, Shape{64, 32}, Shape{257, 40},
+                         Shape{304, 97}, Shape{1032, 9}, Shape{2053, 3}}) {
+    std::vector<float> bias;
+    for (int64_t i = 0; i < s.n; ++i) bias.push_back(0.3f * static_cast<float>(i - 5));
+    for (const bool with_bias : {false, true}) {
+      const Weights w(Random(w_type, {s.n, s.k}, ++seed),
+                      {.dtype = w_type, .bias = with_bias ? bias : std::vector<float>()});
+      for (const int64_t rows : kRows) {
+        emulator::SetSeed(++seed);
+        const Array x = Random(x_type, {rows, s.k}, seed);
+        ExpectNear(RunLinear(w, x, y_type), w, x);
+      }
+    }
+  }
+}
+
+TEST_P(CudaLinearTest, ABiasThatBf16HoldsIsAddedOnce) {
+  const auto [w_type, x_type, y_type] = GetParam();
+  const Weights w(Random(w_type, {19, 40}, 1),
+                  {.dtype = w_type, .bias = std::vector<float>(19, 2.5f)});
+  ASSERT_NE(w.cuda->bias_bf16(), nullptr);
+  for (const int64_t rows : {1, 20}) {
+    const Array x = Random(x_type, {rows, 40}, 2);
+    ExpectNear(RunLinear(w, x, y_type), w, x);
+  }
+}
+
+TEST_P(CudaLinearTest, InfinityAndNanStayInTheirRow) {
+  const auto [w_type, x_type, y_type] = GetParam();
+  Array ones(w_type, {33, 15});
+  for (int64_t i = 0; i < ones.size(); ++i) ones.set(i, 1.0f);
+  const Weights w(ones, {.dtype = w_type});
+  for (const int64_t rows : {3, 4, 8, 30}) {
+    Array x = Random(x_type, {rows, 15}, 4);
+    for (int64_t c = 0; c < 15; ++c) x.set(c, HUGE_VALF);
+    x.set(2 * 15 + 6, std::nanf(""));
+    const Array y = RunLinear(w, x, y_type);
+    for (int64_t i = 0; i < y.size(); ++i) {
+      if (i / 33 == 0) {
+        ASSERT_EQ(y.at(i), HUGE_VALF) << i;
+      } else {
+        ASSERT_EQ(std::isnan(y.at(i)), i / 33 == 2) << i;
+      }
+    }
+  }
+}
+
+TEST_P(CudaLinearTest, RowsOfAnyMagnitude) {
+  const auto [w_type, x_type, y_type] = GetParam();
+  const Weights w(Random(w_type, {21, 70}, 1, 0.1f), {.dtype = w_type});
+  for (const int64_t rows : {5, 29}) {
+    Array x = Random(x_type, {rows, 70}, 2);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      const float scales[] = {1.0f, 1e30f, 1e-30f, 7e5f, 1e-7f};
+      x.set(i, x.at(i) * scales[i / 70 % 5]);
+    }
+    ExpectNear(RunLinear(w, x, y_type), w, x);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaLinearTest,
+                         testing::Combine(testing::ValuesIn(kWeightTypes),
+                                          testing::ValuesIn(kActivations),
+                                          testing::ValuesIn(kActivations)),
+                         [](const auto& info) {
+                           return StrCat("w_", Name(std::get<0>(info.param)), "_x_",
+                                         Name(std::get<1>(info.param)), "_y_",
+                                         Name(std::get<2>(info.param)));
+                         });
+
+TEST(CudaLinear, LeavesThePartsOfItsChunks) {
+  struct Cut {
+    std::vector<int64_t> bounds;
+    std::vector<uint8_t> merges;
+    int n_parts;
+  };
+  const Cut cuts[] = {{{0, 5, 5, 83}, {0, 1, 1}, 1},            // all chunks in one part
+                      {{0, 3, 7, 83}, {0, 1, 0}, 2},            // cut inside a pack
+                      {{0, 8, 40, 41, 83}, {0, 0, 0, 0}, 4},    // a part of one column
+                      {{0, 32, 64, 83}, {0, 0, 1}, 2},          // cut at packs
+                      {{0, 40, 40, 83, 83}, {0, 0, 0, 0}, 4}};  // parts without columns
+  uint32_t seed = 0;
+  for (const Cut& cut : cuts) {
+    for (const DType w_type : kWeightTypes) {
+      const Weights w(Random(w_type, {37, 83}, ++seed),
+                      {.dtype = w_type, .col_bounds = cut.bounds, .merges = cut.merges});
+      ASSERT_EQ(w.cuda->n_parts(), cut.n_parts);
+      ASSERT_EQ(w.cuda->n_parts(), w.cpu->n_parts());
+      for (const DType x_type : kActivations) {
+        for (const int64_t rows : kRows) {
+          emulator::SetSeed(++seed);
+          const Array x = Random(x_type, {rows, 83}, seed);
+          ExpectNear(RunLinear(w, x, DType::kF32), w, x);
+        }
+      }
+    }
+  }
+}
+
+// Infinity on one side of a cut does not reach the part on the other side.
+TEST(CudaLinear, PartsDoNotSeeEachOthersColumns) {
+  Array ones(DType::kBF16, {9, 21});
+  for (int64_t i = 0; i < ones.size(); ++i) ones.set(i, 1.0f);
+  const Weights w(ones, {.dtype = DType::kBF16, .col_bounds = {0, 11, 21}, .merges = {0, 0}});
+  for (const int64_t rows : {2, 12}) {
+    Array x(DType::kBF16, {rows, 21});
+    for (int64_t t = 0; t < rows; ++t) x.set(t * 21 + 11, HUGE_VALF);
+    const Array y = RunLinear(w, x, DType::kF32);
+    for (int64_t i = 0; i < y.size(); ++i) {
+      ASSERT_EQ(y.at(i), i < y.size() / 2 ? 0.0f : HUGE_VALF) << i;
+    }
+  }
+}
+
+TEST(CudaLinear, NoColumns) {
+  const Weights w(Array(DType::kF32, {2, 0}), {.bias = {5, 6}});
+  for (const int64_t rows : {3, 20}) {
+    const Array y = RunLinear(w, Array(DType::kF32, {rows, 0}), DType::kF32);
+    for (int64_t i = 0; i < y.size(); ++i) ASSERT_EQ(y.at(i), i % 2 == 0 ? 5 : 6);
+  }
+}
+
+TEST(Gemv, ARowsBitsDoNotDependOnTheOthers) {
+  uint32_t seed = 0;
+  for (const DType type : kWeightTypes) {
+    for (const int64_t k : {1100, 1099}) {
+      const Weights w(Random(type, {41, k}, ++seed), {.dtype = type});
+      const Array x = Random(DType::kBF16, {kGemvRows + 3, k}, ++seed);
+      const Array all = RunGemv(w, x, DType::kF32);
+      for (const int64_t n : {1, 2, 3, 5, 8}) {
+        Array some(DType::kBF16, {n, k});
+        std::memcpy(some->raw(), x->raw(), some->bytes());
+        emulator::SetSeed(++seed);
+        EXPECT_TRUE(
+            SameBits(RunGemv(w, some, DType::kF32), all->As({kGemvRows + 3, 41}).Rows(0, n)))
+            << Name(type) << " " << n << " rows";
+      }
+    }
+  }
+}
+
+TEST(GemmLt, MixedTypesGoThroughScratchMemorySliceBySlice) {
+  GemmLt gemm(TestStream(), {.workspace_bytes = 0, .scratch_bytes = 4096});
+  for (const DType w_type : kWeightTypes) {
+    const Weights w(Random(w_type, {30, 83}, 1),
+                    {.dtype = w_type, .bias = std::vector<float>(30, 0.1f)});
+    for (const DType x_type : kActivations) {
+      const Array x = Random(x_type, {37, 83}, 2);
+      const auto run = [&](Tensor y, Tensor x, const CudaWeight& w) {
+        EXPECT_TRUE(gemm.Run(y, x, w));
+      };
+      ExpectNear(RunVerb(run, w, x, DType::kBF16), w, x);
+    }
+  }
+}
+
+TEST(GemmLt, AsksForAnAlgorithmOnceAShape) {
+  GemmLt gemm(TestStream(), kSmall);
+  const auto run = [&](Tensor y, Tensor x, const CudaWeight& w) { EXPECT_TRUE(gemm.Run(y, x, w)); };
+  const std::vector<float> ones(24, 1.0f);
+  const Weights a(Random(DType::kBF16, {24, 64}, 1), {.dtype = DType::kBF16, .bias = ones});
+  const Weights b(Random(DType::kBF16, {24, 64}, 2),
+                  {.dtype = DType::kBF16, .bias = std::vector<float>(24, 4.0f)});
+  const Array x = Random(DType::kBF16, {16, 64}, 3);
+  ExpectNear(RunVerb(run, a, x, DType::kBF16), a, x);
+  EXPECT_EQ(gemm.n_plans(), 1u);
+  ExpectNear(RunVerb(run, b, x, DType::kBF16), b, x);  // the same shape, another weight and bias
+  ExpectNear(RunVerb(run, a, x, DType::kBF16), a, x);
+  EXPECT_EQ(gemm.n_plans(), 1u);
+  RunVerb(run, a, Random(DType::kBF16, {17, 64}, 3), DType::kBF16);
+  EXPECT_EQ(gemm.n_plans(), 2u);
+}
+
+// ---- loading ----
+
+// Rows in memory, each to be read once.
+class CountedSource : public MemorySource {
+ public:
+  explicit CountedSource(const Array& w)
+      : MemorySource(w), reads_(static_cast<size_t>(w->dim(0))) {}
+  absl::Status Read(int64_t row, int64_t n_rows, std::byte* out) const override {
+    for (int64_t i = row; i < row + n_rows; ++i) ++reads_[static_cast<size_t>(i)];
+    return MemorySource::Read(row, n_rows, out);
+  }
+  bool EachOnce() const {
+    return std::all_of(reads_.begin(), reads_.end(), [](const auto& n) { return n == 1; });
+  }
+
+ private:
+  mutable std::vector<std::atomic<int>> reads_;
+};
+
+TEST(WeightLoader, RoundsToNearestEvenAndPadsRowsWithZero) {
+  for (const int threads : {1, 3}) {
+    for (const size_t staging_bytes : {400, 1500, 1 << 20}) {
+      WeightLoader loader(TestStream(), {.n_threads = threads, .staging_bytes = staging_bytes});
+      for (const DType from : kWeightTypes) {
+        for (const DType to : kWeightTypes) {
+          for (const int64_t k : {24, 37}) {
+            const CountedSource source(Random(from, {50, k}, 9));
+            const Array w = Random(from, {50, k}, 9);
+            auto weight = loader.Load(source, {.dtype = to});
+            ASSERT_TRUE(weight.ok()) << weight.status();
+            EXPECT_TRUE(source.EachOnce());
+            const int64_t stride = (*weight)->stride();
+            EXPECT_EQ(stride * static_cast<int64_t>(SizeOf(to)) % 16, 0);
+            Array rounded(to, {50, stride}), held(to, {50, stride});
+            for (int64_t i = 0; i < w.size(); ++i) rounded.set(i / k * stride + i % k, w.at(i));
+            cudaMemcpyAsync(held->raw(), (*weight)->rows().raw(), held->bytes(),
+                            cudaMemcpyDeviceToHost, TestStream());
+            cudaStreamSynchronize(TestStream());
+            EXPECT_TRUE(SameBits(held, rounded)) << Name(from) << " to " << Name(to) << ", " << k
+                                                 << " columns, " << staging_bytes << " bytes";
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(WeightLoader, KeepsABiasInBf16OnlyWhereItHoldsIt) {
+  const auto with = [](std::vector<float> bias) {
+    return Load(MemorySource(Array(DType::kF32, {2, 3})), {.bias = std::move(bias)});
+  };
+  EXPECT_NE(with({1.5f, -2.0f})->bias_bf16(), nullptr);
+  EXPECT_EQ(with({1.5f, 0.1f})->bias_bf16(), nullptr);
+  EXPECT_EQ(with({})->bias(), nullptr);
+  cudaStreamSynchronize(TestStream());
+}
+
+TEST(WeightLoader, PassesOnTheSourcesErrorAndRefusesABadSpec) {
+  class Broken : public MemorySource {
+   public:
+    using MemorySource::MemorySource;
+    absl::Status Read(int64_t row, int64_t n_rows, std::byte* out) const override {
+      return row <= 64 && 64 < row + n_rows ? DataLoss("the file ends")
+                                            : MemorySource::Read(row, n_rows, out);
+    }
+  };
+  WeightLoader loader(TestStream(), {.n_threads = 2, .staging_bytes = 256});
+  const Array w = Random(DType::kF32, {200, 8}, 1);
+  EXPECT_EQ(loader.Load(Broken(w), {}).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(loader.Load(MemorySource(w), {.col_bounds = {0, 7}}).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_TRUE(loader.Load(MemorySource(w), {}).ok());  // the buffers are free again
+  cudaStreamSynchronize(TestStream());
+}
+
+}  // namespace
+}  // namespace trireme::cuda
