@@ -1,0 +1,169 @@
+// Attention of 16 rows by a warp on the tensor cores, bfloat16: scores, online softmax (Milakov &
+// Gimelshein 2018), weighted values, as FlashAttention-2 orders them (Dao 2023). Fragments as in
+// mma.cuh: lane 4 g + t has columns 2 t, 2 t + 1 of rows g and g + 8.
+#pragma once
+
+#include "kernels/cuda/attention_step.cuh"
+
+namespace trireme::cuda {
+
+// Rows in shared memory: an odd number of 16 bytes apart, so that 8 of them lie in 8 bank groups.
+template <int kD>
+constexpr int kStride = kD + 8;
+
+// What a warp keeps of 16 rows between tokens.
+template <int kD>
+struct RowState {
+  float max[2] = {-INFINITY, -INFINITY};  // of the scores of rows g, g + 8
+  float sum[2] = {0, 0};                  // of this lane's weights
+  float out[kD / 8][4] = {};              // fragments along D
+};
+
+// The queries of a tile's pairs into rows of shared memory: zeros where there are none.
+template <int kD, int kPairs>
+__device__ __forceinline__ void LoadQueries(Bf16* shared, const AttentionArgs& a,
+                                            const Tile& tile) {
+  constexpr int kPacks = kD / kPack<Bf16>;
+  for (int i = static_cast<int>(threadIdx.x); i < kPairs * kPacks; i += kAttentionThreads) {
+    const int p = i / kPacks, column = i % kPacks * kPack<Bf16>;
+    const Bf16* from = static_cast<const Bf16*>(a.q);
+    if (p < tile.n_pairs) from += tile.Element(a, p) + column;
+    CopyPack(shared + p * kStride<kD> + column, from, column, a.d, p < tile.n_pairs);
+  }
+}
+
+// query(m, k, a): A of rows 16 m, columns 16 k, from rows in shared memory
+template <int kD>
+__device__ __forceinline__ auto QueryFragments(const Bf16* queries) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const Bf16* row = queries + lane % 16 * kStride<kD> + lane / 16 * 8;
+  return [row](int m, int k, uint32_t(&a)[4]) {
+    LoadMatrices<false>(a, row + m * 16 * kStride<kD> + k * 16);
+  };
+}
+
+// s[m] = queries of tile m times keys; N fragments of 8 tokens
+template <int kD, int kM, int N, typename Query>
+__device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query, const Bf16* keys) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  GPU_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    GPU_UNROLL
+    for (int n = 0; n < N; ++n) {
+      GPU_UNROLL
+      for (int i = 0; i < 4; ++i) s[m][n][i] = 0;
+    }
+  }
+  const Bf16* row = keys + (lane / 16 * 8 + lane % 8) * kStride<kD> + lane / 8 % 2 * 8;
+  GPU_UNROLL
+  for (int k = 0; k < kD / 16; ++k) {
+    uint32_t a[kM][4];
+    GPU_UNROLL
+    for (int m = 0; m < kM; ++m) query(m, k, a[m]);
+    GPU_UNROLL
+    for (int n = 0; n < N; n += 2) {
+      uint32_t b[4];
+      LoadMatrices<false>(b, row + n * 8 * kStride<kD> + k * 16);
+      GPU_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        Mma<Bf16>(s[m][n], a[m], b[0], b[1]);
+        Mma<Bf16>(s[m][n + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// Scores of the tokens from `first` on that a row does not see: rows g and g + 8 see those before
+// visible(0) and visible(8).
+template <int N, typename Visible>
+__device__ __forceinline__ void Mask(float (&s)[N][4], int first, const Visible& visible) {
+  const int column = first + static_cast<int>(threadIdx.x) % 4 * 2;
+  GPU_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    const int seen = visible(8 * r) - column;
+    GPU_UNROLL
+    for (int n = 0; n < N; ++n) {
+      if (n * 8 >= seen) s[n][2 * r] = -INFINITY;
+      if (n * 8 + 1 >= seen) s[n][2 * r + 1] = -INFINITY;
+    }
+  }
+}
+
+// Scores become weights; the rows' state is rescaled to their new maxima.
+template <int kD, int N>
+__device__ __forceinline__ void Weigh(float (&s)[N][4], RowState<kD>& state, float scale) {
+  GPU_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    float max = state.max[r];
+    GPU_UNROLL
+    for (int n = 0; n < N; ++n) max = fmaxf(max, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+    max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
+    max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
+    const float base = Base(max);
+    const float shrink = Exp2((state.max[r] - base) * scale);
+    state.max[r] = max;
+    float sum = 0;
+    GPU_UNROLL
+    for (int n = 0; n < N; ++n) {
+      GPU_UNROLL
+      for (int i = 2 * r; i < 2 * r + 2; ++i) {
+        s[n][i] = Exp2((s[n][i] - base) * scale);
+        sum += s[n][i];
+      }
+    }
+    state.sum[r] = __fmaf_rn(state.sum[r], shrink, sum);
+    GPU_UNROLL
+    for (int n = 0; n < kD / 8; ++n) {
+      state.out[n][2 * r] *= shrink;
+      state.out[n][2 * r + 1] *= shrink;
+    }
+  }
+}
+
+// state[m].out += weights[m] times values
+template <int kD, int kM, int N>
+__device__ __forceinline__ void Accumulate(RowState<kD> (&state)[kM], const float (&s)[kM][N][4],
+                                           const Bf16* values) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const Bf16* row = values + lane % 16 * kStride<kD> + lane / 16 * 8;
+  GPU_UNROLL
+  for (int k = 0; k < N / 2; ++k) {
+    uint32_t a[kM][4];  // the accumulators' layout is that of A
+    GPU_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      GPU_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const float(&from)[4] = s[m][2 * k + i / 2];
+        a[m][i] = PackBf16(from[i % 2 * 2], from[i % 2 * 2 + 1]);
+      }
+    }
+    GPU_UNROLL
+    for (int n = 0; n < kD / 8; n += 2) {
+      uint32_t b[4];
+      LoadMatrices<true>(b, row + k * 16 * kStride<kD> + n * 8);
+      GPU_UNROLL
+      for (int m = 0; m < kM; ++m) {
+        Mma<Bf16>(state[m].out[n], a[m], b[0], b[1]);
+        Mma<Bf16>(state[m].out[n + 1], a[m], b[2], b[3]);
+      }
+    }
+  }
+}
+
+// The sum over the four lanes that share a row.
+__device__ __forceinline__ float RowSum(float x) {
+  x += __shfl_xor_sync(kFullMask, x, 1);
+  return x + __shfl_xor_sync(kFullMask, x, 2);
+}
+
+// f(the kernel's kD) for head size d: the smallest that holds it.
+template <typename F>
+void ForHeadSize(int d, const F& f) {
+  if (d <= 32) return f(std::integral_constant<int, 32>());
+  if (d <= 64) return f(std::integral_constant<int, 64>());
+  if (d <= 96) return f(std::integral_constant<int, 96>());
+  if (d <= 128) return f(std::integral_constant<int, 128>());
+  return f(std::integral_constant<int, 256>());
+}
+
+}  // namespace trireme::cuda

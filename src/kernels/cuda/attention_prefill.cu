@@ -1,0 +1,98 @@
+// Attention of tiles of rows, bfloat16: a block has 64 or 128 pairs (see attention_step.cuh), a
+// warp 16 or 32 of them, and all walk the same tokens, 64 at a time. Keys of the next tokens come
+// in while values are added up, values while scores are. Bound by the tensor cores:
+// 4 * pairs * tokens * D FLOP.
+#include "kernels/cuda/attention_mma.cuh"
+
+namespace trireme::cuda {
+namespace {
+
+constexpr int kTokens = 64;
+
+template <int kD>
+constexpr int kRowTiles = kD <= 128 ? 2 : 1;  // of 16 rows, of a warp
+template <int kD>
+constexpr int kPairs = 16 * kRowTiles<kD>* kAttentionWarps;
+template <int kD>
+constexpr size_t SharedBytes() {
+  constexpr int kRows = kPairs<kD> + 2 * kTokens;
+  return kRows * kStride<kD> * sizeof(Bf16);
+}
+
+template <int kD>
+__global__ void __launch_bounds__(kAttentionThreads) MmaTilesKernel(AttentionArgs a) {
+  constexpr int kM = kRowTiles<kD>;
+  const Tile tile = FindTile<kPairs<kD>>(a, static_cast<int>(gridDim.x - 1 - blockIdx.x),
+                                         static_cast<int>(blockIdx.y));
+  if (tile.n_pairs <= 0) return;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  Bf16* queries = Shared<Bf16>();
+  Bf16* keys = queries + kPairs<kD> * kStride<kD>;
+  Bf16* values = keys + kTokens * kStride<kD>;
+
+  LoadQueries<kD, kPairs<kD>>(queries, a, tile);
+  LoadTokens(keys, kStride<kD>, kD, a.k_pages, a, tile, 0, kTokens);
+  CommitCopies();
+
+  const int warp_pair = warp * 16 * kM;
+  const auto query = QueryFragments<kD>(queries + warp_pair * kStride<kD>);
+  RowState<kD> state[kM];
+  for (int first = 0; first < tile.end; first += kTokens) {
+    AwaitCopies<0>();
+    __syncthreads();  // these keys are here, and the last values are done with
+    LoadTokens(values, kStride<kD>, kD, a.v_pages, a, tile, first, kTokens);
+    CommitCopies();
+    float s[kM][kTokens / 8][4];
+    Scores<kD>(s, query, keys);
+    AwaitCopies<0>();
+    __syncthreads();  // these values are here, and the keys are done with
+    if (first + kTokens < tile.end) {
+      LoadTokens(keys, kStride<kD>, kD, a.k_pages, a, tile, first + kTokens, kTokens);
+      CommitCopies();
+    }
+    const bool masked = first + kTokens > tile.Visible(0);
+    GPU_UNROLL
+    for (int m = 0; m < kM; ++m) {
+      if (masked) {
+        Mask(s[m], first,
+             [&](int row) { return tile.Visible(warp_pair + m * 16 + row + lane / 4); });
+      }
+      Weigh(s[m], state[m], a.scale);
+    }
+    Accumulate<kD>(state, s, values);
+  }
+
+  GPU_UNROLL
+  for (int m = 0; m < kM; ++m) {
+    GPU_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const float sum = RowSum(state[m].sum[r]);
+      const int p = warp_pair + m * 16 + r * 8 + lane / 4;
+      if (p >= tile.n_pairs) continue;
+      Bf16* y = static_cast<Bf16*>(a.y) + tile.Element(a, p);
+      GPU_UNROLL
+      for (int n = 0; n < kD / 8; ++n) {
+        const int column = n * 8 + lane % 4 * 2;
+        if (column < a.d) {
+          *reinterpret_cast<uint32_t*>(y + column) =
+              PackBf16(state[m].out[n][2 * r] / sum, state[m].out[n][2 * r + 1] / sum);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream) {
+  ForHeadSize(args.d, [&](auto size) {
+    constexpr int kD = decltype(size)::value;
+    Launch<MmaTilesKernel<kD>>({dim3{static_cast<unsigned>(TileSlots(shape, args, kPairs<kD>)),
+                                     static_cast<unsigned>(args.n_kv_heads), 1},
+                                dim3{kAttentionThreads, 1, 1}, SharedBytes<kD>(), stream},
+                               args);
+  });
+}
+
+}  // namespace trireme::cuda

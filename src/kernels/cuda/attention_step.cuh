@@ -1,0 +1,206 @@
+// What all attention kernels know of a step: which rows, heads and tokens a block has, how tokens
+// come into shared memory and where results go.
+//
+// Query rows and the heads that share a KV head are taken together as pairs: pair p of a sequence
+// is its row p / g and the head p % g of the g that read the KV head.
+#pragma once
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/gpu.cuh"
+#include "kernels/cuda/mma.cuh"
+
+namespace trireme::cuda {
+
+constexpr int kB = static_cast<int>(kKvBlockSize);
+constexpr int kAttentionThreads = 128;
+constexpr int kAttentionWarps = kAttentionThreads / kWarp;
+
+struct AttentionArgs {
+  void* y;
+  const void* q;
+  const void* k_pages;
+  const void* v_pages;
+  const int32_t* q_starts;
+  const int32_t* kv_lens;
+  const int32_t* block_table;
+  int max_blocks;  // of a row of the block table
+  int n_sequences;
+  int min_rows;  // tiles leave sequences of fewer rows to the splits
+  int n_heads, n_kv_heads, group, head_offset, d;
+  float scale;      // of scores, times log2(e): weights are powers of two
+  float* partials;  // [S,N,most_splits,D] sums of weighted values, then [S,N,most_splits,2]: the
+                    // largest score and the sum of the weights
+  int most_splits;
+};
+
+// ---- splits: a sequence of one row is cut into pieces of its tokens, by its length alone ----
+
+constexpr int64_t kSplitTokens = 256;
+constexpr int64_t kMostSplits = 64;
+
+// Tokens of a split: kSplitTokens, and multiples of it beyond kMostSplits of those.
+__host__ __device__ constexpr int64_t SplitTokens(int64_t kv_len) {
+  constexpr int64_t kRound = kSplitTokens * kMostSplits;
+  return (kv_len + kRound - 1) / kRound * kSplitTokens;
+}
+__host__ __device__ constexpr int64_t SplitsOf(int64_t kv_len) {
+  const int64_t tokens = SplitTokens(kv_len);
+  return (kv_len + tokens - 1) / tokens;
+}
+
+// The most that a sequence of up to max_kv_len tokens has.
+constexpr int64_t MostSplits(int64_t max_kv_len) {
+  return max_kv_len < kSplitTokens * kMostSplits ? SplitsOf(max_kv_len) : kMostSplits;
+}
+
+// ---- places ----
+
+struct HeadRange {
+  int begin, end;
+  __device__ int size() const { return end - begin; }
+};
+
+// The query heads that read KV head `kv_head`: those i with (head_offset + i) / group == kv_head.
+__device__ __forceinline__ HeadRange QueryHeads(const AttentionArgs& a, int kv_head) {
+  const int begin = kv_head * a.group - a.head_offset, end = begin + a.group;
+  return {begin < 0 ? 0 : begin, end > a.n_heads ? a.n_heads : end};
+}
+
+// Pairs of one sequence and KV head, against its tokens [begin, end).
+struct Tile {
+  int sequence, kv_head;
+  HeadRange heads;
+  int first_row;   // of the sequence, in q and y
+  int before;      // tokens of earlier steps
+  int first_pair;  // of the tile
+  int n_pairs;     // from there on; none: nothing to do
+  int begin, end;
+  const int32_t* blocks;
+
+  // where in q and y the pair p of the tile begins
+  __device__ int64_t Element(const AttentionArgs& a, int p) const {
+    const int pair = first_pair + p, row = pair / heads.size();
+    return (static_cast<int64_t>(first_row + row) * a.n_heads + heads.begin +
+            (pair - row * heads.size())) *
+           a.d;
+  }
+  // how many tokens the pair p sees
+  __device__ int Visible(int p) const { return before + (first_pair + p) / heads.size() + 1; }
+};
+
+// Pairs [first_pair, first_pair + kPairs) of a sequence, as many as there are.
+template <int kPairs>
+__device__ __forceinline__ Tile PairsOf(const AttentionArgs& a, int sequence, int kv_head,
+                                        int first_pair) {
+  Tile tile;
+  tile.sequence = sequence;
+  tile.kv_head = kv_head;
+  tile.heads = QueryHeads(a, kv_head);
+  tile.first_row = a.q_starts[sequence];
+  const int n_rows = a.q_starts[sequence + 1] - tile.first_row;
+  tile.before = a.kv_lens[sequence] - n_rows;
+  tile.first_pair = first_pair;
+  const int left = n_rows * tile.heads.size() - first_pair;
+  tile.n_pairs = left < kPairs ? left : kPairs;
+  tile.begin = 0;
+  tile.end = tile.n_pairs > 0 ? tile.Visible(tile.n_pairs - 1) : 0;
+  tile.blocks = a.block_table + static_cast<int64_t>(sequence) * a.max_blocks;
+  return tile;
+}
+
+// Tile `slot` of a KV head. Sequence s has the slots from q_starts[s] * g / kPairs + s on, enough
+// for its rows: so a tile is found without the other sequences' lengths. Late tiles, which see the
+// most tokens, come first.
+template <int kPairs>
+__device__ __forceinline__ Tile FindTile(const AttentionArgs& a, int slot, int kv_head) {
+  const int g = QueryHeads(a, kv_head).size();
+  const auto first_slot = [&](int s) { return a.q_starts[s] * g / kPairs + s; };
+  int low = 0, high = a.n_sequences;  // first_slot(low) <= slot < first_slot(high)
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (first_slot(middle) <= slot ? low : high) = middle;
+  }
+  Tile tile = PairsOf<kPairs>(a, low, kv_head, (slot - first_slot(low)) * kPairs);
+  if (a.q_starts[low + 1] - a.q_starts[low] < a.min_rows) tile.n_pairs = 0;
+  return tile;
+}
+inline int64_t TileSlots(const AttentionShape& shape, const AttentionArgs& a, int64_t pairs) {
+  return shape.n_tokens * (a.group < a.n_heads ? a.group : a.n_heads) / pairs + shape.n_sequences;
+}
+
+// Where block i of the tile's tokens begins in the pages.
+__device__ __forceinline__ int64_t PageOf(const AttentionArgs& a, const Tile& tile, int block) {
+  return (static_cast<int64_t>(block) * a.n_kv_heads + tile.kv_head) * kB * a.d;
+}
+
+// ---- into shared memory ----
+
+// 8 or 4 elements of `from`, or zeros, by a copy where rows of `d` elements are aligned for one.
+template <typename P>
+__device__ __forceinline__ void CopyPack(P* to, const P* from, int column, int d, bool valid) {
+  if (d % kPack<P> == 0) {
+    CopyAsync(to, from, valid && column < d);
+    return;
+  }
+  for (int j = 0; j < kPack<P>; ++j) {
+    to[j] = valid && column + j < d ? from[j] : FromFloat<P>(0.0f);
+  }
+}
+
+// Tokens [first, first + n) of the sequence into rows of `columns` elements, `stride` apart: zeros
+// from the tile's end on and past D. The threads of a block together.
+template <typename P>
+__device__ __forceinline__ void LoadTokens(P* shared, int stride, int columns, const void* pages,
+                                           const AttentionArgs& a, const Tile& tile, int first,
+                                           int n) {
+  const int packs = columns / kPack<P>;
+  for (int i = static_cast<int>(threadIdx.x); i < n * packs; i += kAttentionThreads) {
+    const int j = i / packs, column = i % packs * kPack<P>;
+    const int token = first + j;
+    const bool valid = token < tile.end;
+    const P* from = static_cast<const P*>(pages);
+    if (valid) from += PageOf(a, tile, tile.blocks[token / kB]) + token % kB * a.d + column;
+    CopyPack(shared + j * stride + column, from, column, a.d, valid);
+  }
+}
+
+// ---- results ----
+
+// Where the results of a split are kept until they are merged.
+struct Partial {
+  float* sums;  // [D]
+  float* max;   // the largest score, then the sum of the weights
+};
+__device__ __forceinline__ Partial PartialOf(const AttentionArgs& a, int sequence, int head,
+                                             int split) {
+  const int64_t i = (static_cast<int64_t>(sequence) * a.n_heads + head) * a.most_splits + split;
+  const int64_t n = static_cast<int64_t>(a.n_sequences) * a.n_heads * a.most_splits;
+  return {a.partials + i * a.d, a.partials + n * a.d + 2 * i};
+}
+
+// The largest score as weights are measured against: where every score is -inf, all weigh nothing.
+__device__ __forceinline__ float Base(float max) { return max == -INFINITY ? 0.0f : max; }
+
+// ---- launches ----
+
+void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream);
+void LaunchMmaSplits(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream);
+void LaunchFmaTiles(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                    DType kv_type, cudaStream_t stream);
+void LaunchFmaSplits(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                     DType kv_type, cudaStream_t stream);
+// The splits' results into rows of `type`.
+void LaunchMerge(const AttentionArgs& args, DType type, cudaStream_t stream);
+
+// Blocks along splits, KV heads (times tiles of `pairs` heads) and sequences. Blocks take several
+// splits where there are enough blocks.
+inline dim3 SplitGrid(const AttentionArgs& args, const AttentionShape& shape, int64_t pairs) {
+  constexpr int64_t kEnough = 4096;
+  const int64_t most_heads = args.group < args.n_heads ? args.group : args.n_heads;
+  const int64_t heads = args.n_kv_heads * DivideUp(most_heads, pairs);
+  const int64_t wanted = DivideUp(kEnough, heads * shape.n_sequences);
+  return dim3{static_cast<unsigned>(args.most_splits < wanted ? args.most_splits : wanted),
+              static_cast<unsigned>(heads), static_cast<unsigned>(shape.n_sequences)};
+}
+
+}  // namespace trireme::cuda
