@@ -285,7 +285,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
                            *static_cast<const float*>(beta)};
   const cudaError_t error = LaunchKernel("cublasLtMatmul", {1, 1, 1}, {1, 1, 1}, 0, stream,
                                          [product, workspace, bytes = chosen.workspace_bytes] {
-                                           std::memset(workspace, 0xFF, bytes);
+                                           if (bytes > 0) std::memset(workspace, 0xFF, bytes);
                                            product.Run();
                                          });
   return error == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;

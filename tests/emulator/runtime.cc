@@ -322,13 +322,13 @@ cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpy
                             cudaStream_t stream) {
   return Enqueue(stream, [=] {
     const DeviceMemory::Access access;
-    std::memmove(to, from, bytes);
+    if (bytes > 0) std::memmove(to, from, bytes);
   });
 }
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stream) {
   return Enqueue(stream, [=] {
     const DeviceMemory::Access access;
-    std::memset(to, value, bytes);
+    if (bytes > 0) std::memset(to, value, bytes);
   });
 }
 

@@ -24,7 +24,7 @@ void GatedSilu(Tensor y, Tensor x, cudaStream_t stream);
 void GatherRows(Tensor y, Tensor x, Tensor rows, cudaStream_t stream);
 void Dropout(Tensor x, const DropoutRow* rows, int32_t site, cudaStream_t stream);
 void SumParts(Tensor y, const PartList& parts, const float* bias, cudaStream_t stream);
-//   w: [V,H] as stored
+//   w: [V,H] as CudaWeight holds it: rows may be longer
 void Embed(Tensor y, Tensor ids, Tensor w, int64_t first_row, cudaStream_t stream);
 
 // ---- Linear ----

@@ -97,17 +97,17 @@ __global__ void GatherRowsKernel(T* y, const T* x, const int32_t* rows, int64_t 
     y[row * n + i] = x[rows[row] * n + i];
 }
 
-// y[t] = w[ids[t] - first_row], or 0 where that row is not here.   w: [n_rows,n] of W
+// y[t] = w[ids[t] - first_row], or 0 where that row is not here.   w: [n_rows,stride] of W
 template <typename T, typename W, int N>
 __global__ void EmbedKernel(T* y, const int32_t* ids, const W* w, int64_t n_tokens, int64_t n_rows,
-                            int64_t first_row, int64_t n) {
+                            int64_t stride, int64_t first_row, int64_t n) {
   const int64_t i = ColumnOf<N>();
   if (i >= n) return;
   for (int64_t t = blockIdx.y; t < n_tokens; t += gridDim.y) {
     const int64_t row = ids[t] - first_row;
     Pack<T, N> out;
     if (0 <= row && row < n_rows) {
-      const Pack<W, N> in = *reinterpret_cast<const Pack<W, N>*>(w + row * n + i);
+      const Pack<W, N> in = *reinterpret_cast<const Pack<W, N>*>(w + row * stride + i);
       GPU_UNROLL
       for (int j = 0; j < N; ++j) out.x[j] = FromFloat<T>(ToFloat(in.x[j]) + 0.0f);
     } else {
@@ -264,10 +264,10 @@ void Embed(Tensor y, Tensor ids, Tensor w, int64_t first_row, cudaStream_t strea
     const auto launch = [&](auto size) {
       Launch<EmbedKernel<T, W, size.value>>(
           RowGrid(y.dim(0), n, size.value, stream), static_cast<T*>(y.raw()), ids.i32(),
-          static_cast<const W*>(w.raw()), y.dim(0), w.dim(0), first_row, n);
+          static_cast<const W*>(w.raw()), y.dim(0), w.dim(0), w.dim(1), first_row, n);
     };
-    n % 4 == 0 ? launch(std::integral_constant<int, 4>())
-               : launch(std::integral_constant<int, 1>());
+    n % 4 == 0 && w.dim(1) % 4 == 0 ? launch(std::integral_constant<int, 4>())
+                                    : launch(std::integral_constant<int, 1>());
   };
   const auto to = [&]<typename W>(W weight) {
     y.dtype() == DType::kBF16 ? embed(Bf16(), weight) : embed(float(), weight);

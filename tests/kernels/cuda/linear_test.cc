@@ -266,6 +266,25 @@ TEST(GemmLt, AsksForAnAlgorithmOnceAShape) {
   EXPECT_EQ(gemm.n_plans(), 2u);
 }
 
+TEST(Embed, ReadsRowsOfAWeight) {
+  for (const DType w_type : kWeightTypes) {
+    for (const int64_t k : {21, 24, 20}) {
+      Array w = Random(w_type, {50, k}, 1);
+      w.set(k * 10 + 3, -0.0f);
+      const Weights weights(w, {.dtype = w_type});
+      const Array ids = Ints({7, 50, 110, 56, 57, 17, 106, 6, 107, -1});
+      const DeviceArray device_ids = Upload(ids);
+      for (const DType y_type : kActivations) {
+        const DeviceArray y(y_type, {10, k});
+        Embed(y, device_ids, weights.cuda->rows(), 7, TestStream());
+        const Array expected(y_type, {10, k});
+        PlainOps().Embed(expected, ids, *weights.cpu, 7);
+        EXPECT_TRUE(SameBits(Download(y), *expected)) << Name(w_type) << " " << k;
+      }
+    }
+  }
+}
+
 // ---- loading ----
 
 // Rows in memory, each to be read once.
@@ -337,7 +356,8 @@ TEST(WeightLoader, PassesOnTheSourcesErrorAndRefusesABadSpec) {
   EXPECT_EQ(loader.Load(Broken(w), {}).status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(loader.Load(MemorySource(w), {.col_bounds = {0, 7}}).status().code(),
             absl::StatusCode::kInvalidArgument);
-  EXPECT_TRUE(loader.Load(MemorySource(w), {}).ok());  // the buffers are free again
+  const auto weight = loader.Load(MemorySource(w), {});  // the buffers are free again
+  EXPECT_TRUE(weight.ok());
   cudaStreamSynchronize(TestStream());
 }
 
