@@ -28,6 +28,7 @@ struct Grid {
 #ifdef __CUDACC__
 
 #define GPU_UNROLL _Pragma("unroll")
+#define GPU_NO_UNROLL _Pragma("unroll 1")
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
@@ -72,6 +73,7 @@ void Launch(const Grid& grid, Args... args) {
 #else
 
 #define GPU_UNROLL
+#define GPU_NO_UNROLL
 
 template <typename T>
 T* Shared() {
