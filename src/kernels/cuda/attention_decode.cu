@@ -38,7 +38,7 @@ __device__ __forceinline__ void MergeWarps(const AttentionArgs& a, const Tile& t
     for (int w = 0; w < kAttentionWarps; ++w) max = fmaxf(max, warps.max[w][p]);
     GPU_UNROLL
     for (int w = 0; w < kAttentionWarps; ++w) {
-      weights[w] = Exp2((warps.max[w][p] - Base(max)) * a.scale);
+      weights[w] = Exp2(warps.max[w][p] - Base(max));
       sum = __fmaf_rn(weights[w], warps.sum[w][p], sum);
     }
     const int head = tile.heads.begin + tile.first_pair + p;
@@ -74,7 +74,7 @@ __global__ void MergeSplitsKernel(AttentionArgs a) {
   float x[kMostColumns] = {};
   for (int i = 0; i < n_splits; ++i) {
     const Partial partial = PartialOf(a, sequence, head, i);
-    const float weight = Exp2((partial.max[0] - Base(max)) * a.scale);
+    const float weight = Exp2(partial.max[0] - Base(max));
     sum = __fmaf_rn(weight, partial.max[1], sum);
     GPU_UNROLL
     for (int j = 0; j < kMostColumns; ++j) {
@@ -126,19 +126,12 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       if (i % kWarp == 0 && i + lane < n_pages) blocks = tile.blocks[page_at(i + lane)];
       const int block = __shfl_sync(kFullMask, blocks, i % kWarp);
       if (i >= n_pages) return;
-      const int64_t page = PageOf(a, tile, block);
+      const auto row = [&](int j) -> int64_t {
+        return page_at(i) * kB + j < end ? PageOf(a, tile, block) + j * a.d : -1;
+      };
       Bf16* stage = stages + i % kStages<kD> * kPage<kD>;
-      constexpr int kPacks = kD / kPack<Bf16>;
-      GPU_UNROLL
-      for (int pack = lane; pack < kB * kPacks; pack += kWarp) {
-        const int j = pack / kPacks, column = pack % kPacks * kPack<Bf16>;
-        const bool valid = page_at(i) * kB + j < end;
-        const int64_t from = valid ? page + j * a.d + column : 0;
-        Bf16* to = stage + j * kStride<kD> + column;
-        CopyPack(to, static_cast<const Bf16*>(a.k_pages) + from, column, a.d, valid);
-        CopyPack(to + kB * kStride<kD>, static_cast<const Bf16*>(a.v_pages) + from, column, a.d,
-                 valid);
-      }
+      CopyRows(stage, kB, kD, kStride<kD>, a.k_pages, a.d, lane, kWarp, row);
+      CopyRows(stage + kB * kStride<kD>, kB, kD, kStride<kD>, a.v_pages, a.d, lane, kWarp, row);
     };
 
     RowState<kD> state[1];

@@ -34,6 +34,7 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
   const int thread = static_cast<int>(threadIdx.x);
   const int row = thread / kLanes, lane = thread % kLanes;
 
+  GPU_NO_UNROLL
   for (int i = thread; i < kRows * q_stride; i += kAttentionThreads) {
     const int p = i / q_stride, c = i % q_stride;
     queries[i] = p < tile.n_pairs && c < a.d
@@ -44,8 +45,8 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
   float max = -INFINITY, sum = 0;
   float out[kRows][kColumns] = {};
   for (int first = tile.begin; first < tile.end; first += kTokens) {
-    LoadTokens(keys, stride, Columns<P>(a.d), a.k_pages, a, tile, first, kTokens);
-    LoadTokens(values, stride, Columns<P>(a.d), a.v_pages, a, tile, first, kTokens);
+    LoadTokens(keys, kTokens, Columns<P>(a.d), stride, a.k_pages, a, tile, first);
+    LoadTokens(values, kTokens, Columns<P>(a.d), stride, a.v_pages, a, tile, first);
     CommitCopies();
     AwaitCopies<0>();
     __syncthreads();  // queries, keys and values are here
@@ -60,7 +61,7 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
         for (int j = 0; j < 4; ++j) s[i] = __fmaf_rn(q.x[j], ToFloat(k.x[j]), s[i]);
       }
     }
-    float top = max;
+    float top = -INFINITY;
     GPU_UNROLL
     for (int i = 0; i < kEach; ++i) {
       if (first + lane + i * kLanes >= visible) s[i] = -INFINITY;
@@ -69,12 +70,13 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
     GPU_UNROLL
     for (int distance = kLanes / 2; distance > 0; distance /= 2)
       top = fmaxf(top, __shfl_xor_sync(kFullMask, top, distance));
-    const float factor = Exp2((max - Base(top)) * a.scale);
-    max = top;
+    const float next = fmaxf(max, top * a.scale);
+    const float factor = Exp2(max - Base(next));
+    max = next;
     float added = 0;
     GPU_UNROLL
     for (int i = 0; i < kEach; ++i) {
-      const float weight = Exp2((s[i] - Base(top)) * a.scale);
+      const float weight = Exp2(__fmaf_rn(s[i], a.scale, -Base(max)));
       weights[row * kTokens + lane + i * kLanes] = weight;
       added += weight;
     }
@@ -106,26 +108,29 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
   for (int distance = kLanes / 2; distance > 0; distance /= 2)
     sum += __shfl_xor_sync(kFullMask, sum, distance);
   if (lane == 0) shrink[row] = sum;
-  if (lane == 0 && row < tile.n_pairs && n_splits > 1) {
+  GPU_UNROLL
+  for (int i = 0; i < kColumns; ++i) {
+    const int c = thread + i * kAttentionThreads;
+    if (c >= a.d) continue;
+    GPU_UNROLL
+    for (int r = 0; r < kRows; ++r) queries[r * q_stride + c] = out[r][i];
+  }
+  __syncthreads();  // the queries' memory has the sums
+  GPU_NO_UNROLL
+  for (int i = thread; i < tile.n_pairs * a.d; i += kAttentionThreads) {
+    const int p = i / a.d, c = i % a.d;
+    const float x = queries[p * q_stride + c];
+    if (n_splits == 1) {
+      static_cast<T*>(a.y)[tile.Element(a, p) + c] = FromFloat<T>(x / shrink[p]);
+    } else {
+      PartialOf(a, tile.sequence, tile.heads.begin + tile.first_pair + p, split).sums[c] = x;
+    }
+  }
+  if (n_splits > 1 && lane == 0 && row < tile.n_pairs) {
     const Partial partial =
         PartialOf(a, tile.sequence, tile.heads.begin + tile.first_pair + row, split);
     partial.max[0] = max;
     partial.max[1] = sum;
-  }
-  __syncthreads();
-  GPU_UNROLL
-  for (int r = 0; r < kRows; ++r) {
-    GPU_UNROLL
-    for (int i = 0; i < kColumns; ++i) {
-      const int c = thread + i * kAttentionThreads;
-      if (r >= tile.n_pairs || c >= a.d) continue;
-      if (n_splits == 1) {
-        static_cast<T*>(a.y)[tile.Element(a, r) + c] = FromFloat<T>(out[r][i] / shrink[r]);
-      } else {
-        PartialOf(a, tile.sequence, tile.heads.begin + tile.first_pair + r, split).sums[c] =
-            out[r][i];
-      }
-    }
   }
   __syncthreads();  // before another split
 }

@@ -14,7 +14,7 @@ constexpr int kStride = kD + 8;
 // What a warp keeps of 16 rows between tokens.
 template <int kD>
 struct RowState {
-  float max[2] = {-INFINITY, -INFINITY};  // of the scores of rows g, g + 8
+  float max[2] = {-INFINITY, -INFINITY};  // of the scores of rows g, g + 8, times scale
   float sum[2] = {0, 0};                  // of this lane's weights
   float out[kD / 8][4] = {};              // fragments along D
 };
@@ -23,13 +23,9 @@ struct RowState {
 template <int kD, int kPairs>
 __device__ __forceinline__ void LoadQueries(Bf16* shared, const AttentionArgs& a,
                                             const Tile& tile) {
-  constexpr int kPacks = kD / kPack<Bf16>;
-  for (int i = static_cast<int>(threadIdx.x); i < kPairs * kPacks; i += kAttentionThreads) {
-    const int p = i / kPacks, column = i % kPacks * kPack<Bf16>;
-    const Bf16* from = static_cast<const Bf16*>(a.q);
-    if (p < tile.n_pairs) from += tile.Element(a, p) + column;
-    CopyPack(shared + p * kStride<kD> + column, from, column, a.d, p < tile.n_pairs);
-  }
+  CopyRows(shared, kPairs, kD, kStride<kD>, a.q, a.d, static_cast<int>(threadIdx.x),
+           kAttentionThreads,
+           [&](int p) -> int64_t { return p < tile.n_pairs ? tile.Element(a, p) : -1; });
 }
 
 // query(m, k, a): A of rows 16 m, columns 16 k, from rows in shared memory
@@ -94,20 +90,21 @@ template <int kD, int N>
 __device__ __forceinline__ void Weigh(float (&s)[N][4], RowState<kD>& state, float scale) {
   GPU_UNROLL
   for (int r = 0; r < 2; ++r) {
-    float max = state.max[r];
+    float top = -INFINITY;
     GPU_UNROLL
-    for (int n = 0; n < N; ++n) max = fmaxf(max, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
-    max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 1));
-    max = fmaxf(max, __shfl_xor_sync(kFullMask, max, 2));
+    for (int n = 0; n < N; ++n) top = fmaxf(top, fmaxf(s[n][2 * r], s[n][2 * r + 1]));
+    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 2));
+    const float max = fmaxf(state.max[r], top * scale);
     const float base = Base(max);
-    const float shrink = Exp2((state.max[r] - base) * scale);
+    const float shrink = Exp2(state.max[r] - base);
     state.max[r] = max;
     float sum = 0;
     GPU_UNROLL
     for (int n = 0; n < N; ++n) {
       GPU_UNROLL
       for (int i = 2 * r; i < 2 * r + 2; ++i) {
-        s[n][i] = Exp2((s[n][i] - base) * scale);
+        s[n][i] = Exp2(__fmaf_rn(s[n][i], scale, -base));
         sum += s[n][i];
       }
     }

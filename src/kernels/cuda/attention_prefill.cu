@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaTilesKernel(AttentionArg
   Bf16* values = keys + kTokens * kStride<kD>;
 
   LoadQueries<kD, kPairs<kD>>(queries, a, tile);
-  LoadTokens(keys, kStride<kD>, kD, a.k_pages, a, tile, 0, kTokens);
+  LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, 0);
   CommitCopies();
 
   const int warp_pair = warp * 16 * kM;
@@ -41,14 +41,14 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaTilesKernel(AttentionArg
   for (int first = 0; first < tile.end; first += kTokens) {
     AwaitCopies<0>();
     __syncthreads();  // these keys are here, and the last values are done with
-    LoadTokens(values, kStride<kD>, kD, a.v_pages, a, tile, first, kTokens);
+    LoadTokens(values, kTokens, kD, kStride<kD>, a.v_pages, a, tile, first);
     CommitCopies();
     float s[kM][kTokens / 8][4];
     Scores<kD>(s, query, keys);
     AwaitCopies<0>();
     __syncthreads();  // these values are here, and the keys are done with
     if (first + kTokens < tile.end) {
-      LoadTokens(keys, kStride<kD>, kD, a.k_pages, a, tile, first + kTokens, kTokens);
+      LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, first + kTokens);
       CommitCopies();
     }
     const bool masked = first + kTokens > tile.Visible(0);

@@ -29,7 +29,7 @@ struct AttentionArgs {
   int n_heads, n_kv_heads, group, head_offset, d;
   float scale;      // of scores, times log2(e): weights are powers of two
   float* partials;  // [S,N,most_splits,D] sums of weighted values, then [S,N,most_splits,2]: the
-                    // largest score and the sum of the weights
+                    // largest score (times scale) and the sum of the weights
   int most_splits;
 };
 
@@ -135,33 +135,44 @@ __device__ __forceinline__ int64_t PageOf(const AttentionArgs& a, const Tile& ti
 
 // ---- into shared memory ----
 
-// 8 or 4 elements of `from`, or zeros, by a copy where rows of `d` elements are aligned for one.
-template <typename P>
-__device__ __forceinline__ void CopyPack(P* to, const P* from, int column, int d, bool valid) {
+// Rows of `columns` elements into shared memory, `stride` apart: row j is the D elements from
+// offset(j) of `from` on, then zeros; all zeros where offset(j) < 0. Threads `thread`, thread +
+// n_threads .. share the work, by copies where D is a multiple of 16 bytes.
+template <typename P, typename Offset>
+__device__ __forceinline__ void CopyRows(P* shared, int n, int columns, int stride,
+                                         const void* from, int d, int thread, int n_threads,
+                                         const Offset& offset) {
   if (d % kPack<P> == 0) {
-    CopyAsync(to, from, valid && column < d);
+    const int packs = columns / kPack<P>;
+    for (int i = thread; i < n * packs; i += n_threads) {
+      const int j = i / packs, column = i % packs * kPack<P>;
+      const int64_t row = offset(j);
+      const bool valid = row >= 0 && column < d;
+      CopyAsync(shared + j * stride + column,
+                static_cast<const P*>(from) + (valid ? row + column : 0), valid);
+    }
     return;
   }
-  for (int j = 0; j < kPack<P>; ++j) {
-    to[j] = valid && column + j < d ? from[j] : FromFloat<P>(0.0f);
+  GPU_NO_UNROLL
+  for (int i = thread; i < n * columns; i += n_threads) {
+    const int j = i / columns, column = i % columns;
+    const int64_t row = offset(j);
+    shared[j * stride + column] =
+        row >= 0 && column < d ? static_cast<const P*>(from)[row + column] : FromFloat<P>(0.0f);
   }
 }
 
-// Tokens [first, first + n) of the sequence into rows of `columns` elements, `stride` apart: zeros
-// from the tile's end on and past D. The threads of a block together.
+// Tokens [first, first + n) of the sequence, zeros from the tile's end on, by the whole block.
 template <typename P>
-__device__ __forceinline__ void LoadTokens(P* shared, int stride, int columns, const void* pages,
-                                           const AttentionArgs& a, const Tile& tile, int first,
-                                           int n) {
-  const int packs = columns / kPack<P>;
-  for (int i = static_cast<int>(threadIdx.x); i < n * packs; i += kAttentionThreads) {
-    const int j = i / packs, column = i % packs * kPack<P>;
-    const int token = first + j;
-    const bool valid = token < tile.end;
-    const P* from = static_cast<const P*>(pages);
-    if (valid) from += PageOf(a, tile, tile.blocks[token / kB]) + token % kB * a.d + column;
-    CopyPack(shared + j * stride + column, from, column, a.d, valid);
-  }
+__device__ __forceinline__ void LoadTokens(P* shared, int n, int columns, int stride,
+                                           const void* pages, const AttentionArgs& a,
+                                           const Tile& tile, int first) {
+  CopyRows(shared, n, columns, stride, pages, a.d, static_cast<int>(threadIdx.x), kAttentionThreads,
+           [&](int j) -> int64_t {
+             const int token = first + j;
+             if (token >= tile.end) return -1;
+             return PageOf(a, tile, tile.blocks[token / kB]) + token % kB * a.d;
+           });
 }
 
 // ---- results ----
@@ -169,7 +180,7 @@ __device__ __forceinline__ void LoadTokens(P* shared, int stride, int columns, c
 // Where the results of a split are kept until they are merged.
 struct Partial {
   float* sums;  // [D]
-  float* max;   // the largest score, then the sum of the weights
+  float* max;   // the largest score, times scale; then the sum of the weights
 };
 __device__ __forceinline__ Partial PartialOf(const AttentionArgs& a, int sequence, int head,
                                              int split) {
@@ -178,7 +189,7 @@ __device__ __forceinline__ Partial PartialOf(const AttentionArgs& a, int sequenc
   return {a.partials + i * a.d, a.partials + n * a.d + 2 * i};
 }
 
-// The largest score as weights are measured against: where every score is -inf, all weigh nothing.
+// What is subtracted from scores: where all are -inf, 0, so that they weigh nothing.
 __device__ __forceinline__ float Base(float max) { return max == -INFINITY ? 0.0f : max; }
 
 // ---- launches ----
