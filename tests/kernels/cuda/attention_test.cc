@@ -217,7 +217,7 @@ TEST_P(AttentionTest, SingleRowsAtBlockBoundaries) {
 }
 
 TEST_P(AttentionTest, ManyRows) {
-  const Step step(GetParam(), {{3, 3}, {40, 40}, {0, 3}, {17, 81}}, 2);
+  const Step step(GetParam(), {{3, 3}, {40, 40}, {0, 3}, {2, 64}, {17, 81}}, 2);
   for (uint64_t seed : {3, 4}) {
     OrderThreads(seed);
     ExpectNear(step.OnDevice(), step.OnCpu(), step.c.type);
@@ -283,9 +283,26 @@ TEST_P(LongTest, Splits) {
   EXPECT_TRUE(SameBits(step.OnDevice(AttentionPath::kFast, bounds), y));
 }
 
+// Among so many sequences that a block takes one split after the other.
+TEST_P(LongTest, SeveralSplitsOfABlock) {
+  std::vector<Rows> rows(2500, {0, 1});
+  rows[1234] = {1, 700};
+  const Step step(GetParam(), rows, 8);
+  for (uint64_t seed : {1, 2, 3}) {
+    OrderThreads(seed);
+    ExpectNear(step.OnDevice(), step.OnCpu(), step.c.type);
+  }
+}
+
 // So long that a split has 512 tokens.
 TEST_P(LongTest, LargerSplits) {
   const Step step(GetParam(), {{1, 16384 + 300}}, 7);
+  ExpectNear(step.OnDevice(), step.OnCpu(), step.c.type);
+}
+
+// So long that a warp has more than 32 pages of a split.
+TEST(LongSequence, HasSplitsOfManyPages) {
+  const Step step({1, 1, 1, 0, 8, kBF16, kBF16}, {{1, 131072 + 100}}, 7);
   ExpectNear(step.OnDevice(), step.OnCpu(), step.c.type);
 }
 
