@@ -9,12 +9,13 @@
 namespace trireme::cuda {
 
 // What the host knows of a step whose AttentionPlan lies in device memory: launches are sized by
-// it. Upper bounds will do: a graph captured for the largest step serves the smaller ones.
+// it. Upper bounds will do: a graph captured for the largest step serves the smaller ones, whose
+// plan has sequences without rows at its end.
 struct AttentionShape {
-  int64_t n_sequences = 0;
-  int64_t n_tokens = 0;    // rows of all sequences
-  int64_t max_rows = 0;    // of one sequence
-  int64_t max_kv_len = 0;  // of one sequence
+  int64_t n_sequences = 0;  // of the plan's tensors
+  int64_t n_tokens = 0;     // rows of all sequences
+  int64_t max_rows = 0;     // of one sequence
+  int64_t max_kv_len = 0;   // of one sequence
 };
 
 void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tensor slots,

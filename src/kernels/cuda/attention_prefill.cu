@@ -20,7 +20,7 @@ constexpr size_t SharedBytes() {
 }
 
 template <int kD>
-__global__ void __launch_bounds__(kAttentionThreads) MmaTilesKernel(AttentionArgs a) {
+__global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(AttentionArgs a) {
   constexpr int kM = kRowTiles<kD>;
   const Tile tile = FindTile<kPairs<kD>>(a, static_cast<int>(gridDim.x - 1 - blockIdx.x),
                                          static_cast<int>(blockIdx.y));
