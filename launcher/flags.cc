@@ -43,6 +43,9 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
   app.add_option("--activations", activations_, "f32 or bf16, also of the KV cache")
       ->check(OneOf(kActivationTypes))
       ->type_name("TYPE");
+  app.add_option("--device", device_, "auto, cpu or cuda; auto: CUDA where there is a device")
+      ->check(OneOf({"auto", "cpu", "cuda"}))
+      ->type_name("NAME");
   app.add_option("--threads", options_.threads,
                  "threads of a rank; 0: its share of the host's CPUs")
       ->transform(AtLeast(0))
@@ -91,6 +94,9 @@ ReplicaOptions ReplicaFlags::Options() const {
   options.activations = *ParseDType(activations_);
   options.prefix_cache = !no_prefix_cache_;
   options.avx512 = !no_avx512_;
+  options.device = device_ == "cpu"    ? DeviceKind::kCpu
+                   : device_ == "cuda" ? DeviceKind::kCuda
+                                       : DeviceKind::kAuto;
   options.version = Version();
   return options;
 }
@@ -105,6 +111,8 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
                                         "--sequence-parallel=" + sequence_parallel_,
                                         "--activations",
                                         activations_,
+                                        "--device",
+                                        device_,
                                         "--threads",
                                         StrCat(options_.threads),
                                         "--kv-cache-bytes",

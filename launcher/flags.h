@@ -35,6 +35,7 @@ class ReplicaFlags {
   ReplicaOptions options_;
   std::string sequence_parallel_ = "auto";
   std::string dtype_;
+  std::string device_ = "auto";
   std::string activations_ = "f32";
   bool no_prefix_cache_ = false;
   bool no_avx512_ = false;

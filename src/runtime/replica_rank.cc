@@ -9,76 +9,13 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "kernels/cpu/cpu_ops.h"
 
 namespace trireme {
 namespace {
 
-// Names the arithmetic of the kernels: a change of any bit changes it.
-constexpr char kArithmetic[] = "cpu-1";
-constexpr int64_t kLargestDefaultKvBytes = int64_t{8} << 30;
-
-std::vector<int> AllowedCpus() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  std::vector<int> cpus;
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return {0};
-  for (int i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &set)) cpus.push_back(i);
-  }
-  return cpus;
-}
-
 StepSize LargestStep(const ReplicaOptions& options) {
   return {.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
           .n_rows = options.max_rows};
-}
-
-// This rank's share of the CPUs that it may run on. Ranks of a host that may run on the same ones
-// divide them; srun and mpirun may have given each its own. Not pinned where the ranks want more
-// than there are. Collective.
-CpuOptions CpuShare(const ReplicaOptions& options, World& world) {
-  const std::vector<int> cpus = AllowedCpus();
-  const std::vector<std::string> all = world.Exchange(StrCat(world.host(), " ", Join(cpus, ",")));
-  const auto self = all.begin() + world.rank();
-  const auto sharers = static_cast<int>(std::count(all.begin(), all.end(), *self));
-  const auto place = static_cast<int>(std::count(all.begin(), self, *self));
-  const int n_cpus = static_cast<int>(cpus.size());
-  CpuOptions share{.n_threads = options.threads,
-                   .max_rows = LargestStep(options).n_tokens,
-                   .avx512 = options.avx512};
-  if (share.n_threads == 0) share.n_threads = std::max(1, n_cpus / sharers);
-  if (share.n_threads * sharers <= n_cpus) {
-    const int first = share.n_threads * place;
-    share.cpus.assign(cpus.begin() + first, cpus.begin() + first + share.n_threads);
-  }
-  return share;
-}
-
-// What is left of a container's limit (cgroup v2); the largest number where there is none. Pages of
-// files, such as the checkpoint just read, count as used there but give way.
-int64_t CgroupMemory() {
-  const std::string folder = "/sys/fs/cgroup/";
-  int64_t limit = 0, used = 0;
-  std::ifstream max(folder + "memory.max"), current(folder + "memory.current");
-  if (!(max >> limit) || !(current >> used)) return INT64_MAX;
-  std::ifstream stat(folder + "memory.stat");
-  int64_t bytes = 0;
-  for (std::string key; stat >> key >> bytes;) {
-    if (key == "active_file" || key == "inactive_file") used -= bytes;
-  }
-  return std::max<int64_t>(limit - std::max<int64_t>(used, 0), 0);
-}
-
-int64_t AvailableMemory() {
-  std::ifstream meminfo("/proc/meminfo");
-  for (std::string key, unit; meminfo >> key;) {
-    int64_t kib = 0;
-    if (!(meminfo >> kib)) meminfo.clear();
-    std::getline(meminfo, unit);
-    if (key == "MemAvailable:") return std::min(kib * 1024, CgroupMemory());
-  }
-  return 0;
 }
 
 std::string ReadIfThere(const std::string& path) {
@@ -92,11 +29,14 @@ absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOpti
                                                                World& world,
                                                                const LoadProgress& progress) {
   std::unique_ptr<ReplicaRank> rank(new ReplicaRank(world));
-  const CpuOptions share = CpuShare(options, world);
+  CpuOptions share = ShareOfCpus(world, options.threads);
+  share.max_rows = LargestStep(options).n_tokens;
+  share.avx512 = options.avx512;
   RETURN_IF_ERROR(rank->Agree(rank->Open(options, share)));
   RETURN_IF_ERROR(rank->AgreeOn(
       StrCat("version=", options.version, " build=", options.build_id,
-             " model=", rank->fingerprint_, " tp=", options.layout.tp, " pp=", options.layout.pp,
+             " device=", rank->device_->arithmetic(), " model=", rank->fingerprint_,
+             " tp=", options.layout.tp, " pp=", options.layout.pp,
              " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
              " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
              " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
@@ -156,22 +96,24 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
   }
   dtype_ = options.dtype.value_or(config_.dtype);
   ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank()));
-  fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
-                        Name(options.activations), "/kv-", Name(options.activations), "/chunks-",
-                        split_->n_chunks(), "/", kArithmetic);
   n_threads_ = share.n_threads;
   if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
-  // The pool pins its caller; until Run() this thread is the parent of others, which are free.
-  cpu_set_t allowed;
-  sched_getaffinity(0, sizeof(allowed), &allowed);
-  ASSIGN_OR_RETURN(ops_, MakeCpuOps(share));
-  sched_setaffinity(0, sizeof(allowed), &allowed);
+  const StepSize largest = LargestStep(options);
+  const CudaOptions cuda = {.max_tokens = largest.n_tokens,
+                            .max_rows = largest.n_rows,
+                            .max_kv_len = ContextLength(options),
+                            .max_vocab = split_->vocab().size(),
+                            .n_loading_threads = share.n_threads};
+  ASSIGN_OR_RETURN(device_, Device::Open(options.device, share, cuda, world_.local_rank()));
+  fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
+                        Name(options.activations), "/kv-", Name(options.activations), "/chunks-",
+                        split_->n_chunks(), "/", device_->arithmetic());
   return absl::OkStatus();
 }
 
 absl::Status ReplicaRank::LoadWeights(const LoadProgress& progress) {
-  ASSIGN_OR_RETURN(
-      model_, LoadModel(config_, *store_, *ops_, *split_, ModelOptions{.dtype = dtype_}, progress));
+  ASSIGN_OR_RETURN(model_, LoadModel(config_, *store_, device_->ops(), *split_,
+                                     ModelOptions{.dtype = dtype_}, progress));
   weight_bytes_ = model_->weight_bytes();
   return absl::OkStatus();
 }
@@ -185,8 +127,7 @@ absl::Status ReplicaRank::SizeKv(const ReplicaOptions& options) {
   }
   int64_t kv_bytes = options.kv_cache_bytes;
   if (kv_bytes == 0) {
-    kv_bytes = std::min(AvailableMemory() / 2 / world_.local_size() / options.host_replicas,
-                        kLargestDefaultKvBytes);
+    kv_bytes = device_->KvBytes(world_.local_size() * options.host_replicas);
   }
   const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
   if (kv_bytes < block_bytes) {
@@ -214,7 +155,7 @@ void ReplicaRank::Start(const ReplicaOptions& options) {
   traffic.timeout = options.timeout;
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
-  mesh_ = std::make_unique<Mesh>(world_, *ops_, *ops_, *split_);
+  mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_);
   engine_ =
       std::make_unique<Engine>(config_, std::move(model_), *mesh_,
                                EngineOptions{.activations = options.activations,
@@ -277,7 +218,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   info.sequence_parallel = options.layout.sequence_parallel == SequenceParallel::kOn;
   info.dtype = Name(dtype_);
   info.activations = Name(options.activations);
-  info.device = StrCat("cpu ", CpuTargetName(options.avx512));
+  info.device = device_->name();
   info.version = options.version;
   info.hosts = world_.Exchange(world_.host());
   for (const std::string& pid : world_.Exchange(StrCat(::getpid()))) {

@@ -8,6 +8,7 @@
 
 #include "base/build_id.h"
 #include "comm/world.h"
+#include "runtime/device.h"
 #include "runtime/engine.h"
 #include "runtime/leader.h"
 #include "runtime/replica.h"
@@ -21,6 +22,7 @@ struct ReplicaOptions {
   Layout layout;
   std::optional<DType> dtype;  // weights; unset: the checkpoint's
   DType activations = DType::kF32;
+  DeviceKind device = DeviceKind::kAuto;
   int threads = 0;             // per rank; 0: the host's CPUs shared by its ranks
   int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
   int host_replicas = 1;       // that share this host's memory
@@ -34,8 +36,6 @@ struct ReplicaOptions {
   std::string build_id = BuildId();
   std::chrono::milliseconds timeout{30000};
 };
-
-struct CpuOptions;
 
 class ReplicaRank {
  public:
@@ -77,7 +77,7 @@ class ReplicaRank {
   DType dtype_ = DType::kF32;
   std::unique_ptr<TensorStore> store_;
   std::optional<Split> split_;
-  std::unique_ptr<Ops> ops_;
+  std::optional<Device> device_;
   int n_threads_ = 1;            // that compute
   std::optional<int> main_cpu_;  // of this rank's share, where it is pinned
   std::unique_ptr<Model> model_;

@@ -154,6 +154,16 @@ TEST_F(EmulatorTest, AStreamRunsWhenItIsWaitedFor) {
   EXPECT_EQ(Read(memory, 1)[0], 2);
 }
 
+TEST_F(EmulatorTest, FreeingMemoryWaitsForTheDevice) {
+  void* memory = nullptr;
+  cudaMalloc(&memory, 4);
+  auto* seen = New<int>(1);
+  cudaMemsetAsync(memory, 5, 4, stream_);
+  cudaMemcpyAsync(seen, memory, 4, cudaMemcpyDeviceToDevice, stream_);
+  cudaFree(memory);
+  EXPECT_EQ(Read(seen, 1)[0], 0x05050505);
+}
+
 TEST_F(EmulatorTest, AnEventOrdersStreams) {
   auto* memory = New<int>(1);
   cudaStream_t other;

@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -48,8 +49,9 @@ namespace {
 
 constexpr size_t kDeviceBytes = size_t{64} << 30;  // of addresses; pages come when touched
 constexpr size_t kAlignment = 256;                 // of cudaMalloc
-constexpr size_t kGap = 256;                       // between allocations
-constexpr int kMostSharedBytes = 227 * 1024;       // of a block, sm_90
+constexpr size_t kPage = 4096;
+constexpr size_t kGap = 256;                  // between allocations
+constexpr int kMostSharedBytes = 227 * 1024;  // of a block, sm_90
 
 // The device's memory: a free list by address.
 class DeviceMemory {
@@ -63,6 +65,7 @@ class DeviceMemory {
     }
     if (const char* bytes = std::getenv("TRIREME_EMULATED_BYTES"))
       total_ = std::strtoull(bytes, nullptr, 10);
+    madvise(base_, kDeviceBytes, MADV_HUGEPAGE);  // few entries to change for each access
     holes_[0] = kDeviceBytes;
   }
 
@@ -92,7 +95,7 @@ class DeviceMemory {
     taken_.erase(taken);
     used_ -= size;
     ASAN_POISON_MEMORY_REGION(base_ + at, size);
-    madvise(base_ + at, size, MADV_DONTNEED);
+    GiveBackPages(at, at + size);
     auto hole = holes_.emplace(at, size).first;
     if (const auto next = std::next(hole); next != holes_.end() && at + size == next->first) {
       hole->second += next->second;
@@ -106,6 +109,13 @@ class DeviceMemory {
       }
     }
     return true;
+  }
+
+  // The pages that lie wholly inside.
+  void GiveBackPages(size_t begin, size_t end) {
+    begin = (begin + kPage - 1) / kPage * kPage;
+    end = end / kPage * kPage;
+    if (begin < end) madvise(base_ + begin, end - begin, MADV_DONTNEED);
   }
 
   size_t free() const { return total_ - used_; }
@@ -134,6 +144,7 @@ DeviceMemory& Memory() {
 // Device work of one process is one at a time, as on one device with a single queue.
 std::recursive_mutex device_mutex;
 cudaError_t last_error = cudaSuccess;
+std::set<CUstream_st*> streams;
 
 DeviceMemory::Access::Access() {
   device_mutex.lock();
@@ -154,6 +165,7 @@ cudaError_t Error(cudaError_t error) {
 void RunUntil(CUstream_st& stream, uint64_t position) {
   const std::lock_guard lock(device_mutex);
   if (stream.n_done >= position) return;
+  const DeviceMemory::Access access;  // once for all of it
   while (stream.n_done < position) {
     const std::function<void()> work = std::move(stream.work.front());
     stream.work.pop_front();
@@ -274,8 +286,18 @@ cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   *pointer = Memory().Allocate(bytes);
   return *pointer != nullptr ? cudaSuccess : Error(cudaErrorMemoryAllocation);
 }
+cudaError_t cudaDeviceSynchronize() {
+  const std::lock_guard lock(device_mutex);
+  for (CUstream_st* stream : streams) {
+    if (stream->capture != nullptr) return Error(cudaErrorStreamCaptureUnsupported);
+    RunUntil(*stream, stream->n_queued);
+  }
+  return cudaSuccess;
+}
+// Waits for the device, as the real one does.
 cudaError_t cudaFree(void* pointer) {
   const std::lock_guard lock(device_mutex);
+  if (const cudaError_t error = cudaDeviceSynchronize(); error != cudaSuccess) return error;
   return pointer == nullptr || Memory().Free(pointer) ? cudaSuccess : Error(cudaErrorInvalidValue);
 }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) {
@@ -294,7 +316,9 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  const std::lock_guard lock(device_mutex);
   *stream = new CUstream_st;
+  streams.insert(*stream);
   return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
@@ -304,7 +328,9 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  const std::lock_guard lock(device_mutex);
   RunUntil(*stream, stream->n_queued);
+  streams.erase(stream);
   delete stream;
   return cudaSuccess;
 }

@@ -193,7 +193,8 @@ TEST_F(ServiceTest, RefusesWithTheRightCodes) {
     EXPECT_EQ(status.error_code(), code) << message;
     EXPECT_THAT(status.error_message(), HasSubstr(message));
   };
-  refuses("no model is named \"other\"", StatusCode::NOT_FOUND, [](auto& r) { r.set_model("other"); });
+  refuses("no model is named \"other\"", StatusCode::NOT_FOUND,
+          [](auto& r) { r.set_model("other"); });
   const auto invalid = [&](const std::string& message, const auto& change) {
     refuses(message, StatusCode::INVALID_ARGUMENT, change);
   };

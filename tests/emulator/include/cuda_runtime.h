@@ -146,6 +146,10 @@ inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>(uint64_t{a} * b >> 32);
 }
 
+using std::isinf;
+using std::isnan;
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
 // ---- the host's side: CUDA Runtime API, section names as in its reference ----
 
 enum cudaError_t {

@@ -1,0 +1,291 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/fault.h"
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/pinned_ring.h"
+#include "kernels/cuda/vocab.h"
+
+namespace trireme {
+namespace cuda {
+namespace {
+
+constexpr size_t kRingBytes = size_t{4} << 20;
+
+void CheckActivation(Tensor t) {
+  CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
+}
+
+cudaStream_t NewStream() {
+  cudaStream_t stream = nullptr;
+  Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  return stream;
+}
+
+// An array on the device that a verb fills from the host or gives to it.
+template <typename T>
+class DeviceArray {
+ public:
+  explicit DeviceArray(int64_t n) : n_(n), buffer_(AllocateDevice(Bytes(n))) {}
+  T* data() const { return reinterpret_cast<T*>(buffer_.data()); }
+  // Room for n; more than it was made for is allocated anew.
+  T* Get(int64_t n) {
+    if (n > n_) *this = DeviceArray(n);
+    return data();
+  }
+
+ private:
+  static size_t Bytes(int64_t n) {
+    return static_cast<size_t>(std::max<int64_t>(n, 1)) * sizeof(T);
+  }
+  int64_t n_;
+  Buffer buffer_;
+};
+
+class CudaOps : public Ops {
+ public:
+  explicit CudaOps(const CudaOptions& options)
+      : options_(options),
+        stream_(NewStream()),
+        ring_(stream_, kRingBytes),
+        loader_(stream_, {.n_threads = options.n_loading_threads}),
+        linear_(stream_),
+        dropout_rows_(options.max_tokens),
+        draws_(options.max_rows),
+        partial_(options.max_rows * kDrawSlices),
+        best_(options.max_rows),
+        top_(options.max_vocab),
+        banned_(1024),
+        sums_(kMostChunks) {}
+
+  ~CudaOps() override { cudaStreamSynchronize(stream_); }
+
+  Buffer Allocate(size_t bytes) override {
+    Buffer buffer = AllocateDevice(std::max<size_t>(bytes, 1));
+    Check(cudaMemsetAsync(buffer.data(), 0, buffer.bytes(), stream_), "cudaMemsetAsync");
+    return buffer;
+  }
+  void Synchronize() override { Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+  void Upload(Tensor to, const void* from) override {
+    if (!to.empty()) ring_.CopyToDevice(to.raw(), from, to.bytes());
+  }
+  void Download(void* to, Tensor from) override {
+    if (!from.empty()) ToHost(to, from.raw(), from.bytes());
+  }
+
+  absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
+                                               const WeightSpec& spec) override {
+    return loader_.Load(source, spec);
+  }
+  void Linear(Tensor y, Tensor x, const Weight& w) override {
+    CheckActivation(x);
+    linear_.Run(y, x, static_cast<const CudaWeight&>(w));
+  }
+  void SumParts(Tensor y, std::span<const float* const> parts, std::span<const uint8_t> merges,
+                const float* bias) override {
+    CheckActivation(y);
+    CHECK_EQ(parts.size(), merges.size());
+    CHECK_LE(parts.size(), static_cast<size_t>(kMostParts));
+    PartList list{.n = static_cast<int>(parts.size())};
+    std::copy(parts.begin(), parts.end(), list.parts);
+    std::copy(merges.begin(), merges.end(), list.merges);
+    cuda::SumParts(y, list, bias, stream_);
+  }
+
+  void Embed(Tensor y, Tensor ids, const Weight& w, int64_t first_row) override {
+    CheckActivation(y);
+    CHECK_EQ(y.dim(1), w.n_in());
+    cuda::Embed(y, ids, static_cast<const CudaWeight&>(w).rows(), first_row, stream_);
+  }
+  void RmsNorm(Tensor y, Tensor x, Tensor w, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    cuda::RmsNorm(y, x, w, eps, stream_);
+  }
+  void AddRmsNorm(Tensor y, Tensor r, Tensor x, Tensor w, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype() && x.dtype() == r.dtype());
+    cuda::AddRmsNorm(y, r, x, w, eps, stream_);
+  }
+  void Add(Tensor r, Tensor x) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == r.dtype());
+    cuda::Add(r, x, stream_);
+  }
+  void Dropout(Tensor x, std::span<const DropoutRow> rows, int32_t site) override {
+    CheckActivation(x);
+    CHECK_EQ(static_cast<int64_t>(rows.size()), x.dim(0));
+    if (rows.empty()) return;
+    cuda::Dropout(x, ToDevice(dropout_rows_, rows), site, stream_);
+  }
+  void GatedAct(Tensor y, Tensor x, Activation act) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype() && act == Activation::kSilu);
+    CHECK_EQ(x.dim(1), 2 * y.dim(1));
+    cuda::GatedSilu(y, x, stream_);
+  }
+  void GatherRows(Tensor y, Tensor x, Tensor rows) override {
+    CHECK(x.dtype() == y.dtype());
+    CHECK_EQ(x.dim(1), y.dim(1));
+    cuda::GatherRows(y, x, rows, stream_);
+  }
+
+  void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tensor slots,
+                   const HeadMap& heads) override {
+    CheckActivation(q);
+    CHECK(q.dtype() == qkv.dtype());
+    cuda::RopeStoreKv(q, Pages(kv), qkv, cos, sin, slots, heads, stream_);
+  }
+  void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
+                 const HeadMap& heads) override {
+    CheckActivation(q);
+    CHECK(q.dtype() == y.dtype());
+    const AttentionShape shape = {.n_sequences = plan.kv_lens.dim(0),
+                                  .n_tokens = q.dim(0),
+                                  .max_rows = plan.max_rows,
+                                  .max_kv_len = plan.max_kv_len};
+    cuda::Attention(y, q, Pages(kv), plan, shape, scale, heads,
+                    AttentionWorkspace(shape, heads, kv), stream_);
+  }
+
+  void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) override {
+    if (ids.empty()) return;
+    cuda::Ban(logits, ToDevice(banned_, ids), static_cast<int>(ids.size()), first_id, stream_);
+  }
+  void MaskAfter(Tensor logits, Scored last, int64_t first_id) override {
+    cuda::MaskAfter(logits, last, first_id, stream_);
+  }
+  void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
+                    int64_t first_id) override {
+    CHECK_EQ(best.size(), draws.size());
+    CHECK_EQ(static_cast<int64_t>(best.size()), logits.dim(0));
+    if (best.empty()) return;
+    if (logits.dim(1) == 0) {
+      std::fill(best.begin(), best.end(), Scored{-std::numeric_limits<float>::infinity(), -1});
+      return;
+    }
+    const auto n = static_cast<int64_t>(best.size());
+    const Draw* on_device = ToDevice(draws_, draws);
+    Scored* winners = best_.Get(n);
+    cuda::DrawBest(winners, partial_.Get(n * kDrawSlices), logits, on_device, first_id, stream_);
+    ToHost(best.data(), winners, best.size_bytes());
+    Synchronize();
+  }
+  void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) override {
+    const auto m = std::min<int64_t>(static_cast<int64_t>(top.size()), logits.size());
+    if (m > 0) {
+      Scored* unsorted = top_.Get(m);
+      cuda::TopUnsorted(unsorted, static_cast<int>(m), logits, first_id, stream_);
+      ToHost(top.data(), unsorted, static_cast<size_t>(m) * sizeof(Scored));
+      Synchronize();
+    }
+    std::sort(top.begin(), top.begin() + m, [](const Scored& a, const Scored& b) {
+      return a.score > b.score || (a.score == b.score && a.id < b.id);
+    });
+    std::fill(top.begin() + m, top.end(), Scored{-std::numeric_limits<float>::infinity(), -1});
+  }
+  void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds, float max,
+               float inverse_temperature) override {
+    CHECK_EQ(bounds.size(), sums.size() + 1);
+    CHECK_LE(sums.size(), static_cast<size_t>(kMostChunks));
+    ChunkBounds chunks{.n = static_cast<int>(sums.size())};
+    std::copy(bounds.begin(), bounds.end(), chunks.bounds);
+    cuda::ExpSums(sums_.data(), logits, chunks, max, inverse_temperature, stream_);
+    ToHost(sums.data(), sums_.data(), sums.size_bytes());
+    Synchronize();
+  }
+
+ private:
+  template <typename T>
+  T* ToDevice(DeviceArray<T>& array, std::span<const T> values) {
+    T* to = array.Get(static_cast<int64_t>(values.size()));
+    ring_.CopyToDevice(to, values.data(), values.size_bytes());
+    return to;
+  }
+  void ToHost(void* to, const void* from, size_t bytes) {
+    Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+  }
+
+  // In the device's order inside a block: [n_blocks,K,B,D], keys and values alike.
+  static KvLayer Pages(KvLayer kv) {
+    const Tensor& v = kv.v;
+    return {kv.k.As({v.dim(0), v.dim(1), v.dim(2), v.dim(3)}), v};
+  }
+
+  // For the largest step, from the first call on.
+  void* AttentionWorkspace(const AttentionShape& shape, const HeadMap& heads, KvLayer kv) {
+    const AttentionShape largest = {.n_sequences = std::max(options_.max_rows, shape.n_sequences),
+                                    .n_tokens = std::max(options_.max_tokens, shape.n_tokens),
+                                    .max_rows = std::max(options_.max_tokens, shape.max_rows),
+                                    .max_kv_len = std::max(options_.max_kv_len, shape.max_kv_len)};
+    const size_t bytes = AttentionWorkspaceBytes(largest, heads, kv.v.dim(3));
+    if (bytes > workspace_.bytes()) workspace_ = AllocateDevice(bytes);
+    return workspace_.data();
+  }
+
+  struct StreamOwner {
+    explicit StreamOwner(cudaStream_t stream) : stream(stream) {}
+    ~StreamOwner() { cudaStreamDestroy(stream); }
+    operator cudaStream_t() const { return stream; }
+    cudaStream_t stream;
+  };
+
+  const CudaOptions options_;
+  StreamOwner stream_;
+  PinnedRing ring_;
+  WeightLoader loader_;
+  LinearDriver linear_;
+  Buffer workspace_;  // of attention
+  DeviceArray<DropoutRow> dropout_rows_;
+  DeviceArray<Draw> draws_;
+  DeviceArray<Scored> partial_, best_, top_;
+  DeviceArray<int32_t> banned_;
+  DeviceArray<float> sums_;
+};
+
+}  // namespace
+}  // namespace cuda
+
+bool HasCuda() { return true; }
+
+absl::StatusOr<int> CudaDevices() {
+  int count = 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error != cudaSuccess || count == 0) {
+    cudaGetLastError();
+    return FailedPrecondition("no CUDA device: ", cudaGetErrorString(error),
+                              "; install the driver, or use --device cpu");
+  }
+  return count;
+}
+
+std::string CudaDeviceName(int device) {
+  cudaDeviceProp properties;
+  cuda::Check(cudaGetDeviceProperties(&properties, device), "cudaGetDeviceProperties");
+  return StrCat(properties.name, " (sm_", properties.major, properties.minor, ")");
+}
+
+int64_t CudaFreeBytes() {
+  size_t free = 0, total = 0;
+  cuda::Check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+  return static_cast<int64_t>(free);
+}
+
+absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(const CudaOptions& options,
+                                                 CudaFaultHandler on_fault) {
+  ASSIGN_OR_RETURN(const int count, CudaDevices());
+  if (options.device < 0 || options.device >= count) {
+    return NotFound("CUDA device ", options.device, ": expected 0 to ", count - 1);
+  }
+  cuda::SetFaultHandler(on_fault);
+  cuda::Check(cudaSetDevice(options.device), "cudaSetDevice");
+  return std::make_unique<cuda::CudaOps>(options);
+}
+
+}  // namespace trireme
