@@ -9,6 +9,7 @@
 #include "comm/staged_communicator.h"
 #include "kernels/dtype.h"
 #include "kernels/sum_tree.h"
+#include "tests/comm/forwarding_world.h"
 
 namespace trireme {
 namespace {
@@ -75,35 +76,15 @@ class SumOps : public Ops {
 };
 
 // A world whose groups exchange by way of host memory.
-class StagedWorld : public World {
+class StagedWorld : public ForwardingWorld {
  public:
-  explicit StagedWorld(World& world) : world_(world), host_(MakeSumOps()) {}
+  explicit StagedWorld(World& world) : ForwardingWorld(world), host_(MakeSumOps()) {}
 
   std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) override {
     return MakeStagedCommunicator(world_.Group(ranks, *host_), ops, *host_, world_.options());
   }
 
-  int rank() const override { return world_.rank(); }
-  int size() const override { return world_.size(); }
-  int local_rank() const override { return world_.local_rank(); }
-  int local_size() const override { return world_.local_size(); }
-  const std::string& host() const override { return world_.host(); }
-  std::vector<std::string> Exchange(const std::string& mine) override {
-    return world_.Exchange(mine);
-  }
-  void Reserve(const WorldOptions& options) override { world_.Reserve(options); }
-  const WorldOptions& options() const override { return world_.options(); }
-  void Publish(std::span<const std::byte> message) override { world_.Publish(message); }
-  std::vector<std::byte> NextPublished() override { return world_.NextPublished(); }
-  void Report(std::span<const std::byte> message) override { world_.Report(message); }
-  std::optional<std::vector<std::byte>> PollReport() override { return world_.PollReport(); }
-  void Wait(Deadline deadline, bool expect_report) override {
-    world_.Wait(deadline, expect_report);
-  }
-  void Wake() override { world_.Wake(); }
-
  private:
-  World& world_;
   std::unique_ptr<Ops> host_;
 };
 

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "harness.h"
 #include "tests/checkpoint/read_counter.h"
+#include "tests/comm/forwarding_world.h"
 
 namespace trireme {
 namespace {
@@ -277,9 +278,9 @@ TEST(ReplicaTest, CancelFreesBlocksOnAPipeline) {
 
 // Rank 0's world with results that arrive only when the leader waits for them, having nothing else
 // to do: then as many plans are in flight as it will ever have.
-class LateResults : public World {
+class LateResults : public ForwardingWorld {
  public:
-  explicit LateResults(World& world) : world_(world) {}
+  using ForwardingWorld::ForwardingWorld;
 
   int most_in_flight() const { return most_in_flight_; }
 
@@ -296,25 +297,7 @@ class LateResults : public World {
     if (!late_.has_value()) world_.Wait(deadline, expect_report);
   }
 
-  int rank() const override { return world_.rank(); }
-  int size() const override { return world_.size(); }
-  int local_rank() const override { return world_.local_rank(); }
-  int local_size() const override { return world_.local_size(); }
-  const std::string& host() const override { return world_.host(); }
-  std::vector<std::string> Exchange(const std::string& mine) override {
-    return world_.Exchange(mine);
-  }
-  void Reserve(const WorldOptions& options) override { world_.Reserve(options); }
-  const WorldOptions& options() const override { return world_.options(); }
-  std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) override {
-    return world_.Group(ranks, ops);
-  }
-  std::vector<std::byte> NextPublished() override { return world_.NextPublished(); }
-  void Report(std::span<const std::byte> message) override { world_.Report(message); }
-  void Wake() override { world_.Wake(); }
-
  private:
-  World& world_;
   std::optional<std::vector<std::byte>> late_;
   int n_in_flight_ = 0;
   int most_in_flight_ = 0;
