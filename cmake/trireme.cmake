@@ -23,9 +23,11 @@ add_library(trireme_flags INTERFACE)
 target_include_directories(trireme_flags INTERFACE
   ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/gen)
 # -ffp-contract=off: a result must not depend on where the compiler fuses a multiply and an add.
+set(flags -Wall -Wextra -Werror -Wno-missing-field-initializers -ffp-contract=off
+  -fno-omit-frame-pointer -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+list(JOIN flags "," host_flags)
 target_compile_options(trireme_flags INTERFACE
-  -Wall -Wextra -Werror -Wno-missing-field-initializers -ffp-contract=off -fno-omit-frame-pointer
-  -ffile-prefix-map=${PROJECT_SOURCE_DIR}/=)
+  "$<$<COMPILE_LANGUAGE:C,CXX>:${flags}>" "$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_flags}>")
 target_link_libraries(trireme_flags INTERFACE Threads::Threads)
 # Ranks compare it at start.
 target_link_options(trireme_flags INTERFACE -Wl,--build-id=sha1)

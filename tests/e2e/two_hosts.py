@@ -34,6 +34,10 @@ def lay_network():
     made = run(["ip", "netns", "add", namespace("switch")], code=None)
     if made.returncode != 0:
         skip(f"no network namespace can be made here: {made.stderr.strip()}")
+    entered = run(["ip", "netns", "exec", namespace("switch"), "true"], code=None)
+    if entered.returncode != 0:
+        clear_network()
+        skip(f"no network namespace can be entered here: {entered.stderr.strip()}")
     ip("-n", namespace("switch"), "link", "add", "bridge0", "type", "bridge")
     ip("-n", namespace("switch"), "link", "set", "bridge0", "up")
     for i, host in enumerate(HOSTS, 1):
