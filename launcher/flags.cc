@@ -50,8 +50,10 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
                  "threads of a rank; 0: its share of the host's CPUs")
       ->transform(AtLeast(0))
       ->type_name("N");
-  app.add_option("--kv-cache-bytes", options_.kv_cache_bytes,
-                 "KV cache of a rank, such as 512M or 4G; 0: half of the free memory, at most 8G")
+  app.add_option(
+         "--kv-cache-bytes", options_.kv_cache_bytes,
+         "KV cache of a rank, such as 512M or 4G; 0: half of the free memory, at most 8G; on a "
+         "GPU nine tenths of its free memory")
       ->transform(Size())
       ->type_name("SIZE");
   app.add_option("--max-batch-tokens", options_.max_batch_tokens, "tokens of one step at most")
