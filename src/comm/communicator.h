@@ -59,6 +59,10 @@ class Communicator {
   virtual void Send(Tensor x, int to) = 0;
   virtual void Recv(Tensor x, int from) = 0;
 
+  // True if the calls only enqueue work on the device's stream: they never wait on the host, and a
+  // CUDA graph may capture them.
+  virtual bool on_stream() const { return false; }
+
   virtual const Traffic& traffic() const = 0;
 
   // The same ranks for tensors in host memory: this one, unless it is for another device's.

@@ -36,6 +36,11 @@ class Mesh {
   Ops& host() const { return *host_; }
   Communicator& tp() { return *tp_group_; }
   Communicator& tp_host() { return tp_group_->host(); }  // the same ranks, for host memory
+  // True if a step's exchanges only enqueue work: see Communicator::on_stream().
+  bool on_stream() const {
+    return (split_.tp() == 1 || tp_group_->on_stream()) &&
+           (split_.pp() == 1 || pp_group_->on_stream());
+  }
   const Traffic& tp_traffic() const { return tp_group_->traffic(); }
 
   // Begins a step: how residual regions are held. With sequence parallelism, T divides by tp.

@@ -102,7 +102,8 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
                             .max_rows = largest.n_rows,
                             .max_kv_len = ContextLength(options),
                             .max_vocab = split_->vocab().size(),
-                            .n_loading_threads = share.n_threads};
+                            .n_loading_threads = share.n_threads,
+                            .timeout = options.timeout};
   ASSIGN_OR_RETURN(device_, Device::Open(options.device, share, cuda, world_.local_rank()));
   fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
                         Name(options.activations), "/kv-", Name(options.activations), "/chunks-",

@@ -1,5 +1,5 @@
 // The host's side of the emulated device. A stream keeps what it was given and runs it when the
-// host waits for it (or another stream does, by an event): work that the host did not wait for has
+// host asks for it (or another stream does, by an event): work that the host did not wait for has
 // not happened, and what it reads meanwhile is old. Device memory is one mapping that the host
 // cannot touch while no kernel or copy runs; it is poisoned when handed out, and under
 // AddressSanitizer everything outside an allocation is out of bounds.
@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -32,16 +33,16 @@ struct CUevent_st {
 };
 
 struct CUstream_st {
-  std::deque<std::function<void()>> work;
+  std::deque<trireme::emulator::Work> work;
   uint64_t n_queued = 0, n_done = 0;
   CUgraph_st* capture = nullptr;
 };
 
 struct CUgraph_st {
-  std::vector<std::function<void()>> work;
+  std::vector<trireme::emulator::Work> work;
 };
 struct CUgraphExec_st {
-  std::vector<std::function<void()>> work;
+  std::vector<trireme::emulator::Work> work;
 };
 
 namespace trireme::emulator {
@@ -162,19 +163,41 @@ cudaError_t Error(cudaError_t error) {
   return error;
 }
 
-void RunUntil(CUstream_st& stream, uint64_t position) {
+// Lets the stream get on up to `position`; false if it must wait for something before.
+bool RunUntil(CUstream_st& stream, uint64_t position) {
   const std::lock_guard lock(device_mutex);
-  if (stream.n_done >= position) return;
+  if (stream.n_done >= position) return true;
   const DeviceMemory::Access access;  // once for all of it
   while (stream.n_done < position) {
-    const std::function<void()> work = std::move(stream.work.front());
+    if (!stream.work.front()()) return false;
     stream.work.pop_front();
-    work();
     ++stream.n_done;
   }
+  return true;
+}
+
+void Await(CUstream_st& stream, uint64_t position) {
+  while (!RunUntil(stream, position)) std::this_thread::sleep_for(std::chrono::microseconds(20));
+}
+
+// A question lets the stream get on by half of what is left.
+bool Ask(CUstream_st& stream, uint64_t position) {
+  if (stream.n_done < position) {
+    RunUntil(stream, stream.n_done + (position - stream.n_done + 1) / 2);
+  }
+  return stream.n_done >= position;
 }
 
 cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
+  return EnqueueWork(stream, [work = std::move(work)] {
+    work();
+    return true;
+  });
+}
+
+}  // namespace
+
+cudaError_t EnqueueWork(cudaStream_t stream, Work work) {
   if (stream == nullptr) return Error(cudaErrorInvalidValue);  // the default stream is not used
   const std::lock_guard lock(device_mutex);
   if (stream->capture != nullptr) {
@@ -185,8 +208,6 @@ cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
   }
   return cudaSuccess;
 }
-
-}  // namespace
 
 cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes,
                          cudaStream_t stream, std::function<void()> body) {
@@ -290,7 +311,7 @@ cudaError_t cudaDeviceSynchronize() {
   const std::lock_guard lock(device_mutex);
   for (CUstream_st* stream : streams) {
     if (stream->capture != nullptr) return Error(cudaErrorStreamCaptureUnsupported);
-    RunUntil(*stream, stream->n_queued);
+    Await(*stream, stream->n_queued);
   }
   return cudaSuccess;
 }
@@ -324,25 +345,24 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   if (stream == nullptr || stream->capture != nullptr)
     return Error(cudaErrorStreamCaptureUnsupported);
-  RunUntil(*stream, stream->n_queued);
+  Await(*stream, stream->n_queued);
   return cudaSuccess;
 }
 cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   const std::lock_guard lock(device_mutex);
-  RunUntil(*stream, stream->n_queued);
+  Await(*stream, stream->n_queued);
   streams.erase(stream);
   delete stream;
   return cudaSuccess;
 }
-// Each question lets the stream get on by one piece of work.
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
-  if (stream->n_done < stream->n_queued) RunUntil(*stream, stream->n_done + 1);
-  return stream->n_done == stream->n_queued ? cudaSuccess : cudaErrorNotReady;
+  return Ask(*stream, stream->n_queued) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   CUstream_st* other = event->stream;
   if (other == nullptr) return cudaSuccess;
-  return Enqueue(stream, [other, position = event->position] { RunUntil(*other, position); });
+  return EnqueueWork(stream,
+                     [other, position = event->position] { return RunUntil(*other, position); });
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
                             cudaStream_t stream) {
@@ -374,13 +394,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   return error;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
-  if (event->stream != nullptr) RunUntil(*event->stream, event->position);
+  if (event->stream != nullptr) Await(*event->stream, event->position);
   return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->stream == nullptr) return cudaSuccess;
-  if (event->stream->n_done < event->position) RunUntil(*event->stream, event->stream->n_done + 1);
-  return event->stream->n_done >= event->position ? cudaSuccess : cudaErrorNotReady;
+  return Ask(*event->stream, event->position) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
   *ms = std::chrono::duration<float, std::milli>(to->time - from->time).count();
@@ -400,9 +419,11 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsig
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
-  return Enqueue(stream, [work = exec->work] {
-    for (const auto& one : work) one();
-  });
+  cudaError_t error = cudaSuccess;
+  for (const Work& work : exec->work) {
+    if (error == cudaSuccess) error = EnqueueWork(stream, work);
+  }
+  return error;
 }
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
   delete graph;

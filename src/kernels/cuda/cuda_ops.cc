@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device_wait.h"
 #include "kernels/cuda/fault.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/linear.h"
@@ -20,12 +21,6 @@ constexpr size_t kRingBytes = size_t{4} << 20;
 
 void CheckActivation(Tensor t) {
   CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
-}
-
-cudaStream_t NewStream() {
-  cudaStream_t stream = nullptr;
-  Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-  return stream;
 }
 
 // An array on the device that a verb fills from the host or gives to it.
@@ -52,9 +47,10 @@ class CudaOps : public Ops {
  public:
   explicit CudaOps(const CudaOptions& options)
       : options_(options),
-        stream_(NewStream()),
-        ring_(stream_, kRingBytes),
-        loader_(stream_, {.n_threads = options.n_loading_threads}),
+        wait_(options.timeout),
+        stream_(wait_.stream()),
+        ring_(wait_, kRingBytes),
+        loader_(wait_, {.n_threads = options.n_loading_threads}),
         linear_(stream_),
         dropout_rows_(options.max_tokens),
         draws_(options.max_rows),
@@ -64,14 +60,16 @@ class CudaOps : public Ops {
         banned_(1024),
         sums_(kMostChunks) {}
 
-  ~CudaOps() override { cudaStreamSynchronize(stream_); }
+  ~CudaOps() override { Synchronize(); }
+
+  DeviceWait& wait() { return wait_; }
 
   Buffer Allocate(size_t bytes) override {
     Buffer buffer = AllocateDevice(std::max<size_t>(bytes, 1));
     Check(cudaMemsetAsync(buffer.data(), 0, buffer.bytes(), stream_), "cudaMemsetAsync");
     return buffer;
   }
-  void Synchronize() override { Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize"); }
+  void Synchronize() override { wait_.Await("the device"); }
   void Upload(Tensor to, const void* from) override {
     if (!to.empty()) ring_.CopyToDevice(to.raw(), from, to.bytes());
   }
@@ -229,15 +227,9 @@ class CudaOps : public Ops {
     return workspace_.data();
   }
 
-  struct StreamOwner {
-    explicit StreamOwner(cudaStream_t stream) : stream(stream) {}
-    ~StreamOwner() { cudaStreamDestroy(stream); }
-    operator cudaStream_t() const { return stream; }
-    cudaStream_t stream;
-  };
-
   const CudaOptions options_;
-  StreamOwner stream_;
+  DeviceWait wait_;
+  const cudaStream_t stream_;
   PinnedRing ring_;
   WeightLoader loader_;
   LinearDriver linear_;
@@ -250,6 +242,9 @@ class CudaOps : public Ops {
 };
 
 }  // namespace
+
+DeviceWait& DeviceWaitOf(Ops& ops) { return static_cast<CudaOps&>(ops).wait(); }
+
 }  // namespace cuda
 
 bool HasCuda() { return true; }

@@ -2,6 +2,7 @@
 // something wait for it.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -17,6 +18,8 @@ struct CudaOptions {
   int64_t max_kv_len = 0;     // the longest sequence
   int64_t max_vocab = 0;      // of this rank
   int n_loading_threads = 4;  // that read and convert weights
+  // The longest that the host waits for the device; collectives may be given longer.
+  std::chrono::milliseconds timeout{30000};
 };
 
 // Ends the process where the device fails later; `line` names the call and the error.

@@ -7,6 +7,7 @@
 #include <array>
 #include <cstring>
 
+#include "kernels/cuda/device_wait.h"
 #include "kernels/cuda/fault.h"
 #include "kernels/cuda/memory.h"
 
@@ -14,8 +15,8 @@ namespace trireme::cuda {
 
 class PinnedRing {
  public:
-  PinnedRing(cudaStream_t stream, size_t half_bytes)
-      : stream_(stream), half_bytes_(half_bytes), memory_(AllocatePinned(2 * half_bytes)) {
+  PinnedRing(DeviceWait& wait, size_t half_bytes)
+      : wait_(wait), half_bytes_(half_bytes), memory_(AllocatePinned(2 * half_bytes)) {
     for (cudaEvent_t& event : copied_) {
       Check(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreateWithFlags");
     }
@@ -33,7 +34,8 @@ class PinnedRing {
       const size_t n = bytes < half_bytes_ - used_ ? bytes : half_bytes_ - used_;
       std::byte* staged = memory_.data() + static_cast<size_t>(half_) * half_bytes_ + used_;
       std::memcpy(staged, from, n);
-      Check(cudaMemcpyAsync(to, staged, n, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+      Check(cudaMemcpyAsync(to, staged, n, cudaMemcpyHostToDevice, wait_.stream()),
+            "cudaMemcpyAsync");
       used_ += n;
       bytes -= n;
       to = static_cast<std::byte*>(to) + n;
@@ -43,13 +45,13 @@ class PinnedRing {
 
  private:
   void Turn() {
-    Check(cudaEventRecord(copied_[static_cast<size_t>(half_)], stream_), "cudaEventRecord");
+    Check(cudaEventRecord(copied_[static_cast<size_t>(half_)], wait_.stream()), "cudaEventRecord");
     half_ = 1 - half_;
     used_ = 0;
-    Check(cudaEventSynchronize(copied_[static_cast<size_t>(half_)]), "cudaEventSynchronize");
+    wait_.Await(copied_[static_cast<size_t>(half_)], "a copy to the device");
   }
 
-  cudaStream_t stream_;
+  DeviceWait& wait_;
   size_t half_bytes_;
   Buffer memory_;
   std::array<cudaEvent_t, 2> copied_ = {};

@@ -11,6 +11,7 @@ namespace trireme::cuda {
 namespace {
 
 constexpr int64_t kReadBytes = 1 << 20;  // of one read from the source, about
+constexpr char kCopy[] = "a weight's copy to the device";
 
 int64_t RowStride(int64_t n_in, DType dtype) {
   const int64_t pack = CudaWeight::kRowAlignment / static_cast<int64_t>(SizeOf(dtype));
@@ -42,8 +43,8 @@ CudaWeight::CudaWeight(int64_t n_out, int64_t n_in, const WeightSpec& spec)
   }
 }
 
-WeightLoader::WeightLoader(cudaStream_t stream, const Options& options)
-    : stream_(stream),
+WeightLoader::WeightLoader(DeviceWait& wait, const Options& options)
+    : wait_(wait),
       staging_bytes_(options.staging_bytes),
       pool_(options.n_threads, {}),
       read_(static_cast<size_t>(options.n_threads)) {
@@ -55,7 +56,7 @@ WeightLoader::WeightLoader(cudaStream_t stream, const Options& options)
 
 WeightLoader::~WeightLoader() {
   for (Staging& staging : staging_) {
-    Check(cudaEventSynchronize(staging.copied), "cudaEventSynchronize");
+    wait_.Await(staging.copied, kCopy);
     Check(cudaEventDestroy(staging.copied), "cudaEventDestroy");
   }
 }
@@ -69,12 +70,13 @@ absl::Status WeightLoader::Stream(std::byte* to, int64_t n_rows, int64_t row_byt
     const int64_t n = std::min(rows_at_once, n_rows - row);
     Staging& staging = staging_[static_cast<size_t>(next_)];
     next_ = 1 - next_;
-    Check(cudaEventSynchronize(staging.copied), "cudaEventSynchronize");
+    wait_.Await(staging.copied, kCopy);
     RETURN_IF_ERROR(fill(row, n, staging.memory.data()));
-    Check(cudaMemcpyAsync(to + row * row_bytes, staging.memory.data(),
-                          static_cast<size_t>(n * row_bytes), cudaMemcpyHostToDevice, stream_),
-          "cudaMemcpyAsync of a weight");
-    Check(cudaEventRecord(staging.copied, stream_), "cudaEventRecord");
+    Check(
+        cudaMemcpyAsync(to + row * row_bytes, staging.memory.data(),
+                        static_cast<size_t>(n * row_bytes), cudaMemcpyHostToDevice, wait_.stream()),
+        "cudaMemcpyAsync of a weight");
+    Check(cudaEventRecord(staging.copied, wait_.stream()), "cudaEventRecord");
   }
   return absl::OkStatus();
 }
@@ -128,7 +130,7 @@ absl::StatusOr<std::unique_ptr<CudaWeight>> WeightLoader::Load(const MatrixSourc
              });
   if (!status.ok()) {
     // Copies into the memory that is freed now may be under way.
-    Check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    wait_.Await(kCopy);
     return status;
   }
   const auto n_bias = static_cast<int64_t>(spec.bias.size());

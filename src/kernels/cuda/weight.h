@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kernels/cpu/thread_pool.h"
+#include "kernels/cuda/device_wait.h"
 #include "kernels/cuda/memory.h"
 #include "kernels/weight.h"
 
@@ -59,8 +60,8 @@ class WeightLoader {
     int n_threads = 4;
     size_t staging_bytes = size_t{32} << 20;  // of each buffer; no row may be longer
   };
-  // What it loads is there for later work on `stream`.
-  WeightLoader(cudaStream_t stream, const Options& options);
+  // What it loads is there for later work on the stream of `wait`.
+  WeightLoader(DeviceWait& wait, const Options& options);
   ~WeightLoader();
 
   // Errors are CheckSpec's and the source's.
@@ -80,7 +81,7 @@ class WeightLoader {
   absl::Status FillRows(const MatrixSource& source, const CudaWeight& weight, int64_t row,
                         int64_t n, std::byte* staged);
 
-  cudaStream_t stream_;
+  DeviceWait& wait_;
   size_t staging_bytes_;
   std::array<Staging, 2> staging_;
   int next_ = 0;

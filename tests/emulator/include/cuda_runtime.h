@@ -231,6 +231,11 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
 namespace trireme::emulator {
 
+// A piece of a stream's work. It returns false while it must wait for something, and is asked
+// again.
+using Work = std::function<bool()>;
+cudaError_t EnqueueWork(cudaStream_t stream, Work work);
+
 // A launch, in the order of its stream. More shared memory than a block may have fails.
 cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes,
                          cudaStream_t stream, std::function<void()> body);

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime.h>
 
+#include "kernels/cuda/device_wait.h"
 #include "kernels/cuda/fault.h"
 #include "tests/kernels/ops_test_util.h"
 #if __has_include("emulator/block.h")
@@ -12,14 +13,11 @@
 namespace trireme::cuda {
 
 // The stream of all tests of a process.
-inline cudaStream_t TestStream() {
-  static const cudaStream_t stream = [] {
-    cudaStream_t s;
-    Check(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    return s;
-  }();
-  return stream;
+inline DeviceWait& TestWait() {
+  static DeviceWait wait(std::chrono::seconds(30));
+  return wait;
 }
+inline cudaStream_t TestStream() { return TestWait().stream(); }
 
 // Another order of threads and blocks, where the device is emulated.
 inline void OrderThreads([[maybe_unused]] uint64_t seed) {

@@ -15,7 +15,7 @@ namespace {
 std::unique_ptr<CudaWeight> Load(const MatrixSource& source, const WeightSpec& spec,
                                  const WeightLoader::Options& options = {.n_threads = 2,
                                                                          .staging_bytes = 40000}) {
-  auto weight = WeightLoader(TestStream(), options).Load(source, spec);
+  auto weight = WeightLoader(TestWait(), options).Load(source, spec);
   EXPECT_TRUE(weight.ok()) << weight.status();
   return std::move(*weight);
 }
@@ -328,7 +328,7 @@ class CountedSource : public MemorySource {
 TEST(WeightLoader, RoundsToNearestEvenAndPadsRowsWithZero) {
   for (const int threads : {1, 3}) {
     for (const size_t staging_bytes : {400, 1500, 1 << 20}) {
-      WeightLoader loader(TestStream(), {.n_threads = threads, .staging_bytes = staging_bytes});
+      WeightLoader loader(TestWait(), {.n_threads = threads, .staging_bytes = staging_bytes});
       for (const DType from : kWeightTypes) {
         for (const DType to : kWeightTypes) {
           for (const int64_t k : {24, 37}) {
@@ -372,7 +372,7 @@ TEST(WeightLoader, PassesOnTheSourcesErrorAndRefusesABadSpec) {
                                             : MemorySource::Read(row, n_rows, out);
     }
   };
-  WeightLoader loader(TestStream(), {.n_threads = 2, .staging_bytes = 256});
+  WeightLoader loader(TestWait(), {.n_threads = 2, .staging_bytes = 256});
   const Array w = Random(DType::kF32, {200, 8}, 1);
   EXPECT_EQ(loader.Load(Broken(w), {}).status().code(), absl::StatusCode::kDataLoss);
   cudaStreamSynchronize(TestStream());  // nothing is copied to what was given up
