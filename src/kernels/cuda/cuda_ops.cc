@@ -51,7 +51,9 @@ class CudaOps : public Ops {
         stream_(wait_.stream()),
         ring_(wait_, kRingBytes),
         loader_(wait_, {.n_threads = options.n_loading_threads}),
-        linear_(stream_),
+        linear_(options.exact
+                    ? LinearDriver(stream_, ExactGemm::Options{.max_rows = options.max_tokens})
+                    : LinearDriver(stream_, GemmLt::Options{})),
         dropout_rows_(options.max_tokens),
         draws_(options.max_rows),
         partial_(options.max_rows * kDrawSlices),
@@ -149,7 +151,8 @@ class CudaOps : public Ops {
                                   .max_rows = plan.max_rows,
                                   .max_kv_len = plan.max_kv_len};
     cuda::Attention(y, q, Pages(kv), plan, shape, scale, heads,
-                    AttentionWorkspace(shape, heads, kv), stream_);
+                    AttentionWorkspace(shape, heads, kv), stream_,
+                    options_.exact ? AttentionPath::kExact : AttentionPath::kFast);
   }
 
   void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) override {

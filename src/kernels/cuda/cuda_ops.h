@@ -12,6 +12,7 @@ namespace trireme {
 
 struct CudaOptions {
   int device = 0;
+  bool exact = false;  // the same bits for a row, whatever its batch, chunks and layout are
   // The largest step: memory is sized for it, so that a step allocates nothing.
   int64_t max_tokens = 512;
   int64_t max_rows = 64;      // of logits, and sequences

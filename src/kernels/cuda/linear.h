@@ -1,6 +1,9 @@
-// Linear: our GEMV for a few rows, cuBLASLt for more.
+// Linear: our GEMV for a few rows, cuBLASLt for more; or one exact GEMM for all.
 #pragma once
 
+#include <optional>
+
+#include "kernels/cuda/gemm_exact.h"
 #include "kernels/cuda/gemm_lt.h"
 
 namespace trireme::cuda {
@@ -11,15 +14,16 @@ constexpr int64_t kMostGemvRows = 8;
 
 class LinearDriver {
  public:
-  explicit LinearDriver(cudaStream_t stream, const GemmLt::Options& options = {})
-      : stream_(stream), gemm_(stream, options) {}
+  LinearDriver(cudaStream_t stream, const GemmLt::Options& options);
+  LinearDriver(cudaStream_t stream, const ExactGemm::Options& options);
 
   // As Ops::Linear.
   void Run(Tensor y, Tensor x, const CudaWeight& w);
 
  private:
   cudaStream_t stream_;
-  GemmLt gemm_;
+  std::optional<GemmLt> fast_;  // one of the two
+  std::optional<ExactGemm> exact_;
 };
 
 }  // namespace trireme::cuda

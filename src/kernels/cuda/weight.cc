@@ -30,10 +30,13 @@ CudaWeight::CudaWeight(int64_t n_out, int64_t n_in, const WeightSpec& spec)
   if (col_bounds_.empty()) col_bounds_ = {0, n_in};
   if (merges_.empty()) merges_.resize(col_bounds_.size() - 1, 0);
   for (size_t chunk = 0; chunk < merges_.size(); ++chunk) {
-    part_bounds_.push_back(col_bounds_[chunk]);
-    part_bounds_.resize(part_bounds_.size() - merges_[chunk]);
+    part_chunks_.push_back(static_cast<int>(chunk));
+    part_chunks_.resize(part_chunks_.size() - merges_[chunk]);
   }
-  part_bounds_.push_back(n_in);
+  part_chunks_.push_back(static_cast<int>(merges_.size()));
+  for (const int chunk : part_chunks_) {
+    part_bounds_.push_back(col_bounds_[static_cast<size_t>(chunk)]);
+  }
   data_ = AllocateDevice(static_cast<size_t>(n_out_ * stride_) * SizeOf(dtype_));
   if (spec.bias.empty()) return;
   bias_ = AllocateDevice(spec.bias.size() * sizeof(float));

@@ -23,7 +23,7 @@ class CudaWeight : public Weight {
 
   int64_t n_out() const override { return n_out_; }
   int64_t n_in() const override { return n_in_; }
-  int n_parts() const override { return static_cast<int>(part_bounds_.size()) - 1; }
+  int n_parts() const override { return static_cast<int>(part_chunks_.size()) - 1; }
   size_t bytes() const override { return data_.bytes(); }
   DType dtype() const override { return dtype_; }
 
@@ -34,7 +34,8 @@ class CudaWeight : public Weight {
   // The chunks of the columns and the order in which their sums are added: see sum_tree.h.
   const std::vector<int64_t>& col_bounds() const { return col_bounds_; }
   const std::vector<uint8_t>& merges() const { return merges_; }
-  // The columns of each part, [n_parts + 1]: what its chunks cover together.
+  // The chunks of each part, [n_parts + 1], and the columns that they cover together.
+  const std::vector<int>& part_chunks() const { return part_chunks_; }
   const std::vector<int64_t>& part_bounds() const { return part_bounds_; }
 
   // [n_out] on the device, or null.
@@ -49,6 +50,7 @@ class CudaWeight : public Weight {
   DType dtype_;
   std::vector<int64_t> col_bounds_, part_bounds_;
   std::vector<uint8_t> merges_;
+  std::vector<int> part_chunks_;
   Buffer data_, bias_, bias_bf16_;
 };
 

@@ -36,9 +36,11 @@ struct Weights {
 
 constexpr GemmLt::Options kSmall = {.workspace_bytes = 1 << 16, .scratch_bytes = 1 << 20};
 
-LinearDriver& Driver() {
-  static LinearDriver driver(TestStream(), kSmall);
-  return driver;
+LinearDriver& Driver(bool exact) {
+  static LinearDriver fast(TestStream(), kSmall);
+  static LinearDriver one(TestStream(),
+                          ExactGemm::Options{.max_rows = 33, .scratch_bytes = 1 << 20});
+  return exact ? one : fast;
 }
 
 using Verb = std::function<void(Tensor y, Tensor x, const CudaWeight& w)>;
@@ -51,8 +53,8 @@ Array RunVerb(const Verb& linear, const Weights& w, const Array& x, DType y_type
   linear(shaped, device_x, *w.cuda);
   return Download(y);
 }
-Array RunLinear(const Weights& w, const Array& x, DType y_type) {
-  return RunVerb([](Tensor y, Tensor x, const CudaWeight& w) { Driver().Run(y, x, w); }, w, x,
+Array RunLinear(const Weights& w, const Array& x, DType y_type, bool exact) {
+  return RunVerb([&](Tensor y, Tensor x, const CudaWeight& w) { Driver(exact).Run(y, x, w); }, w, x,
                  y_type);
 }
 Array RunGemv(const Weights& w, const Array& x, DType y_type) {
@@ -84,11 +86,11 @@ constexpr int64_t kRows[] = {0, 1, 2, 7, 8, 9, 33};
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
 constexpr DType kActivations[] = {DType::kF32, DType::kBF16};
 
-// Of W, x and y.
-class CudaLinearTest : public testing::TestWithParam<std::tuple<DType, DType, DType>> {};
+// Of W, x and y; whether exact.
+class CudaLinearTest : public testing::TestWithParam<std::tuple<DType, DType, DType, bool>> {};
 
 TEST_P(CudaLinearTest, AgreesWithTheCpu) {
-  const auto [w_type, x_type, y_type] = GetParam();
+  const auto [w_type, x_type, y_type, exact] = GetParam();
   struct Shape {
     int64_t k, n;
   };
@@ -103,25 +105,25 @@ TEST_P(CudaLinearTest, AgreesWithTheCpu) {
       for (const int64_t rows : kRows) {
         OrderThreads(++seed);
         const Array x = Random(x_type, {rows, s.k}, seed);
-        ExpectNear(RunLinear(w, x, y_type), w, x);
+        ExpectNear(RunLinear(w, x, y_type, exact), w, x);
       }
     }
   }
 }
 
 TEST_P(CudaLinearTest, ABiasThatBf16HoldsIsAddedOnce) {
-  const auto [w_type, x_type, y_type] = GetParam();
+  const auto [w_type, x_type, y_type, exact] = GetParam();
   const Weights w(Random(w_type, {19, 40}, 1),
                   {.dtype = w_type, .bias = std::vector<float>(19, 2.5f)});
   ASSERT_NE(w.cuda->bias_bf16(), nullptr);
   for (const int64_t rows : {1, 20}) {
     const Array x = Random(x_type, {rows, 40}, 2);
-    ExpectNear(RunLinear(w, x, y_type), w, x);
+    ExpectNear(RunLinear(w, x, y_type, exact), w, x);
   }
 }
 
 TEST_P(CudaLinearTest, InfinityAndNanStayInTheirRow) {
-  const auto [w_type, x_type, y_type] = GetParam();
+  const auto [w_type, x_type, y_type, exact] = GetParam();
   Array ones(w_type, {33, 15});
   for (int64_t i = 0; i < ones.size(); ++i) ones.set(i, 1.0f);
   const Weights w(ones, {.dtype = w_type});
@@ -129,7 +131,7 @@ TEST_P(CudaLinearTest, InfinityAndNanStayInTheirRow) {
     Array x = Random(x_type, {rows, 15}, 4);
     for (int64_t c = 0; c < 15; ++c) x.set(c, c == 3 ? HUGE_VALF : 1e-42f);
     x.set(2 * 15 + 6, std::bit_cast<float>(0x7f800001u));  // a NaN by its last bit
-    const Array y = RunLinear(w, x, y_type);
+    const Array y = RunLinear(w, x, y_type, exact);
     for (int64_t i = 0; i < y.size(); ++i) {
       if (i / 33 == 0) {
         ASSERT_EQ(y.at(i), HUGE_VALF) << i;
@@ -141,7 +143,7 @@ TEST_P(CudaLinearTest, InfinityAndNanStayInTheirRow) {
 }
 
 TEST_P(CudaLinearTest, RowsOfAnyMagnitude) {
-  const auto [w_type, x_type, y_type] = GetParam();
+  const auto [w_type, x_type, y_type, exact] = GetParam();
   const Weights w(Random(w_type, {21, 70}, 1, 0.1f), {.dtype = w_type});
   for (const int64_t rows : {5, 29}) {
     Array x = Random(x_type, {rows, 70}, 2);
@@ -149,21 +151,26 @@ TEST_P(CudaLinearTest, RowsOfAnyMagnitude) {
       const float scales[] = {1.0f, 1e30f, 1e-30f, 7e5f, 1e-7f};
       x.set(i, x.at(i) * scales[i / 70 % 5]);
     }
-    ExpectNear(RunLinear(w, x, y_type), w, x);
+    ExpectNear(RunLinear(w, x, y_type, exact), w, x);
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, CudaLinearTest,
                          testing::Combine(testing::ValuesIn(kWeightTypes),
                                           testing::ValuesIn(kActivations),
-                                          testing::ValuesIn(kActivations)),
+                                          testing::ValuesIn(kActivations), testing::Bool()),
                          [](const auto& info) {
                            return StrCat("w_", Name(std::get<0>(info.param)), "_x_",
                                          Name(std::get<1>(info.param)), "_y_",
-                                         Name(std::get<2>(info.param)));
+                                         Name(std::get<2>(info.param)),
+                                         std::get<3>(info.param) ? "_exact" : "");
                          });
 
-TEST(CudaLinear, LeavesThePartsOfItsChunks) {
+class CudaLinearPathTest : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Paths, CudaLinearPathTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "exact" : "fast"; });
+
+TEST_P(CudaLinearPathTest, LeavesThePartsOfItsChunks) {
   struct Cut {
     std::vector<int64_t> bounds;
     std::vector<uint8_t> merges;
@@ -185,7 +192,7 @@ TEST(CudaLinear, LeavesThePartsOfItsChunks) {
         for (const int64_t rows : kRows) {
           OrderThreads(++seed);
           const Array x = Random(x_type, {rows, 83}, seed);
-          ExpectNear(RunLinear(w, x, DType::kF32), w, x);
+          ExpectNear(RunLinear(w, x, DType::kF32, GetParam()), w, x);
         }
       }
     }
@@ -193,7 +200,7 @@ TEST(CudaLinear, LeavesThePartsOfItsChunks) {
 }
 
 // Infinity on one side of a cut does not reach the part on the other side.
-TEST(CudaLinear, PartsDoNotSeeEachOthersColumns) {
+TEST_P(CudaLinearPathTest, PartsDoNotSeeEachOthersColumns) {
   for (const DType w_type : kWeightTypes) {
     Array ones(w_type, {9, 21});
     for (int64_t i = 0; i < ones.size(); ++i) ones.set(i, 1.0f);
@@ -202,7 +209,7 @@ TEST(CudaLinear, PartsDoNotSeeEachOthersColumns) {
       for (const int64_t rows : {2, 12}) {
         Array x(x_type, {rows, 21});
         for (int64_t i = 0; i < x.size(); ++i) x.set(i, i % 21 == 11 ? HUGE_VALF : 2.0f);
-        const Array y = RunLinear(w, x, DType::kF32);
+        const Array y = RunLinear(w, x, DType::kF32, GetParam());
         for (int64_t i = 0; i < y.size(); ++i) {
           ASSERT_EQ(y.at(i), i < y.size() / 2 ? 22.0f : HUGE_VALF) << i;
         }
@@ -212,7 +219,7 @@ TEST(CudaLinear, PartsDoNotSeeEachOthersColumns) {
 }
 
 // What the terms of x leave when they cancel is rounded to y's type once, not once a term.
-TEST(CudaLinear, TermsAddUpInFloat32) {
+TEST_P(CudaLinearPathTest, TermsAddUpInFloat32) {
   Array plus_minus(DType::kBF16, {3, 17}), x(DType::kF32, {16, 17});
   for (int64_t i = 0; i < plus_minus.size(); ++i) plus_minus.set(i, i % 17 % 2 == 0 ? 1 : -1);
   for (int64_t i = 0; i < x.size(); ++i) {
@@ -220,14 +227,145 @@ TEST(CudaLinear, TermsAddUpInFloat32) {
     x.set(i, c == 16 ? -7 * 0x1p-7f : c % 2 == 0 ? 1 + 0.9f * 0x1p-7f : 1.0f);
   }
   const Weights w(plus_minus, {.dtype = DType::kBF16});
-  ExpectNear(RunLinear(w, x, DType::kBF16), w, x);
+  ExpectNear(RunLinear(w, x, DType::kBF16, GetParam()), w, x);
 }
 
-TEST(CudaLinear, NoColumns) {
+TEST_P(CudaLinearPathTest, NoColumns) {
   const Weights w(Array(DType::kF32, {2, 0}), {.bias = {5, 6}});
   for (const int64_t rows : {3, 20}) {
-    const Array y = RunLinear(w, Array(DType::kF32, {rows, 0}), DType::kF32);
+    const Array y = RunLinear(w, Array(DType::kF32, {rows, 0}), DType::kF32, GetParam());
     for (int64_t i = 0; i < y.size(); ++i) ASSERT_EQ(y.at(i), i % 2 == 0 ? 5 : 6);
+  }
+}
+
+// ---- exact ----
+
+// x[first .. first + n), columns [begin, end)
+Array Part(const Array& x, int64_t first, int64_t n, int64_t begin, int64_t end) {
+  Array part(x->dtype(), {n, end - begin});
+  for (int64_t i = 0; i < part.size(); ++i) {
+    part.set(i, x.at((first + i / (end - begin)) * x->dim(1) + begin + i % (end - begin)));
+  }
+  return part;
+}
+
+// The chunks of `columns` among n, whatever they are multiples of.
+std::vector<int64_t> Bounds(int64_t columns, int n) {
+  std::vector<int64_t> bounds;
+  for (int c = 0; c <= n; ++c) bounds.push_back(c * columns / n);
+  return bounds;
+}
+
+struct Types {
+  DType w, x;
+};
+class ExactTest : public testing::TestWithParam<Types> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Types, ExactTest,
+    testing::Values(Types{DType::kBF16, DType::kBF16}, Types{DType::kBF16, DType::kF32},
+                    Types{DType::kF16, DType::kF32}, Types{DType::kF16, DType::kBF16},
+                    Types{DType::kF32, DType::kF32}, Types{DType::kF32, DType::kBF16}),
+    [](const auto& info) { return StrCat("w_", Name(info.param.w), "_x_", Name(info.param.x)); });
+
+// One row, a few, a tile, several tiles: other kernels, the same arithmetic.
+TEST_P(ExactTest, ARowsBitsDoNotDependOnTheOthers) {
+  struct Shape {
+    int64_t k, n;
+    int n_chunks;
+  };
+  uint32_t seed = 0;
+  for (const Shape& s : {Shape{200, 70, 1}, Shape{203, 21, 5}, Shape{1096, 150, 8}}) {
+    const Array matrix = Random(GetParam().w, {s.n, s.k}, ++seed);
+    const Weights w(matrix, {.dtype = GetParam().w,
+                             .col_bounds = Bounds(s.k, s.n_chunks),
+                             .merges = SumTree(s.n_chunks).Merges({0, s.n_chunks}),
+                             .bias = std::vector<float>(static_cast<size_t>(s.n), 0.7f)});
+    const Array x = Random(GetParam().x, {140, s.k}, ++seed);
+    OrderThreads(++seed);
+    const Array all = RunLinear(w, x, DType::kF32, true);
+    ExpectNear(all, w, x);
+    for (const int64_t n : {1, 3, 8, 9, 64, 65}) {
+      for (const int64_t first : {0, 3}) {
+        OrderThreads(++seed);
+        const Array some = RunLinear(w, Part(x, first, n, 0, s.k), DType::kF32, true);
+        EXPECT_TRUE(SameBits(*some, all->As({140, s.n}).Rows(first, first + n)))
+            << n << " rows, k " << s.k << ", " << s.n_chunks << " chunks";
+      }
+    }
+  }
+}
+
+// Ranks have slices of the columns, which begin anywhere; their parts are finished along the tree.
+TEST_P(ExactTest, ASumsBitsDoNotDependOnWhoHoldsItsChunks) {
+  constexpr int64_t kOut = 37, kColumns = 437, kRowsOf[] = {2, 20, 70};
+  uint32_t seed = 0;
+  for (const int n_chunks : {8, 11, 40}) {  // 40: more than are held in registers
+    const SumTree tree(n_chunks);
+    const std::vector<int64_t> bounds = Bounds(kColumns, n_chunks);
+    const Array matrix = Random(GetParam().w, {kOut, kColumns}, ++seed);
+    const Weights whole(
+        matrix,
+        {.dtype = GetParam().w, .col_bounds = bounds, .merges = tree.Merges({0, n_chunks})});
+    for (const int64_t rows : kRowsOf) {
+      const Array x = Random(GetParam().x, {rows, kColumns}, ++seed);
+      const Array expected = RunLinear(whole, x, DType::kF32, true);
+      for (const int tp : {2, 3, 5}) {
+        std::vector<Array> sums;
+        std::vector<const float*> parts;
+        std::vector<ChunkRange> cover;
+        for (int r = 0; r < tp; ++r) {
+          const ChunkRange own = {r * n_chunks / tp, (r + 1) * n_chunks / tp};
+          const int64_t begin = bounds[static_cast<size_t>(own.begin)];
+          const int64_t end = bounds[static_cast<size_t>(own.end)];
+          WeightSpec spec{.dtype = GetParam().w, .merges = tree.Merges(own)};
+          for (int c = own.begin; c <= own.end; ++c)
+            spec.col_bounds.push_back(bounds[static_cast<size_t>(c)] - begin);
+          const Weights slice(Part(matrix, 0, kOut, begin, end), spec);
+          OrderThreads(++seed);
+          sums.push_back(RunLinear(slice, Part(x, 0, rows, begin, end), DType::kF32, true));
+          for (int p = 0; p < slice.cuda->n_parts(); ++p)
+            parts.push_back(sums.back()->f32() + p * rows * kOut);
+          for (const ChunkRange& range : tree.Cover(own)) cover.push_back(range);
+        }
+        const Array y(DType::kF32, {rows, kOut});
+        PlainOps().SumParts(y, parts, tree.Finish(cover), nullptr);
+        EXPECT_TRUE(SameBits(y, expected->As({rows, kOut})))
+            << "tp " << tp << ", " << n_chunks << " chunks, " << rows << " rows";
+      }
+    }
+  }
+}
+
+TEST(Exact, IsTheCpusArithmeticWithoutTensorCores) {
+  uint32_t seed = 0;
+  for (const Types& types : {Types{DType::kF32, DType::kF32}, Types{DType::kF32, DType::kBF16},
+                             Types{DType::kF16, DType::kF32}, Types{DType::kF16, DType::kBF16}}) {
+    const Weights w(Random(types.w, {45, 150}, ++seed), {.dtype = types.w,
+                                                         .col_bounds = Bounds(150, 7),
+                                                         .merges = SumTree(7).Merges({0, 7}),
+                                                         .bias = std::vector<float>(45, 0.3f)});
+    for (const int64_t rows : {1, 9, 70}) {
+      const Array x = Random(types.x, {rows, 150}, ++seed);
+      for (const DType y_type : kActivations) {
+        const Array expected(y_type, {rows, 45});
+        PlainOps().Linear(expected, x, *w.cpu);
+        EXPECT_TRUE(SameBits(RunLinear(w, x, y_type, true)->As({rows, 45}), expected))
+            << Name(types.w) << " " << Name(types.x) << " " << rows;
+      }
+    }
+  }
+}
+
+TEST(Exact, ScratchMemoryIsUsedSliceBySlice) {
+  ExactGemm small(TestStream(), {.scratch_bytes = 8192});
+  const auto run = [&](Tensor y, Tensor x, const CudaWeight& w) { small.Run(y, x, w); };
+  const Weights w(
+      Random(DType::kBF16, {30, 83}, 1),
+      {.dtype = DType::kBF16, .col_bounds = Bounds(83, 6), .merges = SumTree(8).Merges({1, 7})});
+  for (const int64_t rows : {5, 37}) {
+    const Array x = Random(DType::kF32, {rows, 83}, 2);
+    EXPECT_TRUE(SameBits(RunVerb(run, w, x, DType::kF32), RunLinear(w, x, DType::kF32, true)));
   }
 }
 
