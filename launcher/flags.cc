@@ -46,6 +46,9 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
   app.add_option("--device", device_, "auto, cpu or cuda; auto: CUDA where there is a device")
       ->check(OneOf({"auto", "cpu", "cuda"}))
       ->type_name("NAME");
+  app.add_flag("--exact", exact_,
+               "on a GPU, too, the same bits for a request whatever the layout and its neighbours "
+               "are; slower");
   app.add_option("--threads", options_.threads,
                  "threads of a rank; 0: its share of the host's CPUs")
       ->transform(AtLeast(0))
@@ -94,6 +97,7 @@ ReplicaOptions ReplicaFlags::Options() const {
   options.layout.sequence_parallel = ParseSequenceParallel(sequence_parallel_);
   options.dtype = ParseDType(dtype_);
   options.activations = *ParseDType(activations_);
+  options.exact = exact_;
   options.prefix_cache = !no_prefix_cache_;
   options.avx512 = !no_avx512_;
   options.device = device_ == "cpu"    ? DeviceKind::kCpu
@@ -126,6 +130,7 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
                                         "--context-length",
                                         StrCat(options_.context_length)};
   if (!dtype_.empty()) arguments.insert(arguments.end(), {"--dtype", dtype_});
+  if (exact_) arguments.push_back("--exact");
   if (no_prefix_cache_) arguments.push_back("--no-prefix-cache");
   if (no_avx512_) arguments.push_back("--no-avx512");
   return arguments;

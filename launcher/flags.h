@@ -37,6 +37,7 @@ class ReplicaFlags {
   std::string dtype_;
   std::string device_ = "auto";
   std::string activations_ = "f32";
+  bool exact_ = false;
   bool no_prefix_cache_ = false;
   bool no_avx512_ = false;
   std::vector<const CLI::Option*> flags_;  // all but --model

@@ -16,7 +16,8 @@ int64_t LayerElements(const ModelConfig& c) {
 
 }  // namespace
 
-absl::StatusOr<Split> Split::Make(const ModelConfig& config, const Layout& layout, int rank) {
+absl::StatusOr<Split> Split::Make(const ModelConfig& config, const Layout& layout, int rank,
+                                  Reduction reduction) {
   if (layout.tp < 1 || layout.tp > config.n_heads) {
     return InvalidArgument("--tp ", layout.tp, ": expected 1 to ", config.n_heads,
                            ", the model's query heads");
@@ -31,9 +32,13 @@ absl::StatusOr<Split> Split::Make(const ModelConfig& config, const Layout& layou
   split.pp_ = layout.pp;
   split.tp_rank_ = rank % layout.tp;
   split.stage_ = rank / layout.tp;
-  const int64_t most = std::min<int64_t>(config.n_heads, kMaxChunks);
-  const int reduction_chunks = static_cast<int>(std::bit_floor(static_cast<uint64_t>(most)));
-  split.n_chunks_ = std::max(reduction_chunks, layout.tp);
+  split.reduction_ = reduction;
+  split.n_chunks_ = layout.tp;
+  if (reduction == Reduction::kExact) {
+    const int64_t most = std::min<int64_t>(config.n_heads, kMaxChunks);
+    const int exact_chunks = static_cast<int>(std::bit_floor(static_cast<uint64_t>(most)));
+    split.n_chunks_ = std::max(exact_chunks, layout.tp);
+  }
   split.n_heads_ = config.n_heads;
   split.n_kv_heads_ = config.n_kv_heads;
   split.ffn_ = config.ffn;

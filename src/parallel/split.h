@@ -3,7 +3,8 @@
 // Heads, FFN columns and vocabulary rows are each cut into the same C chunks at floor(i*n/C), with
 // C = R = the largest power of two <= min(heads, 32), or C = tp where tp > R. A tensor-parallel
 // rank owns contiguous chunks. Equal C means equal sums (kernels/sum_tree.h): every tp <= R gives
-// the same bits.
+// the same bits. Where nobody asks for those, C = tp: every rank leaves one part of a row-parallel
+// product.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,11 @@ namespace trireme {
 
 enum class SequenceParallel { kAuto, kOn, kOff };
 
+enum class Reduction {
+  kExact,  // R chunks: the bits do not depend on tp
+  kFast,   // one a rank
+};
+
 // How one replica is cut over its tp * pp ranks. World rank = stage * tp + tp_rank.
 struct Layout {
   int tp = 1;
@@ -33,7 +39,8 @@ struct Layout {
 class Split {
  public:
   // INVALID_ARGUMENT where tp is above the query heads or pp above the layers.
-  static absl::StatusOr<Split> Make(const ModelConfig& config, const Layout& layout, int rank);
+  static absl::StatusOr<Split> Make(const ModelConfig& config, const Layout& layout, int rank,
+                                    Reduction reduction = Reduction::kExact);
 
   int tp() const { return tp_; }
   int pp() const { return pp_; }
@@ -53,6 +60,7 @@ class Split {
   int64_t largest_vocab() const;  // rows of the rank that has most
   HeadMap head_map() const;
 
+  Reduction reduction() const { return reduction_; }
   int n_chunks() const { return n_chunks_; }
   ChunkRange chunks() const { return Chunks(tp_rank_); }
   // Cuts of this rank's part of n things into its chunks, relative to the part: 0 .. part size.
@@ -79,6 +87,7 @@ class Split {
 
   int tp_ = 1, pp_ = 1, tp_rank_ = 0, stage_ = 0, n_chunks_ = 1;
   int64_t n_heads_ = 0, n_kv_heads_ = 0, ffn_ = 0, vocab_ = 0;
+  Reduction reduction_ = Reduction::kExact;
   std::vector<Range> stages_;
   GroupSum group_sum_;
 };

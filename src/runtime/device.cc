@@ -12,6 +12,7 @@ namespace {
 // Names the arithmetic of the kernels: a change of any bit changes it.
 constexpr char kCpuArithmetic[] = "cpu-1";
 constexpr char kCudaArithmetic[] = "cuda-1";
+constexpr char kCudaExactArithmetic[] = "cuda-exact-1";
 constexpr int64_t kLargestDefaultKvBytes = int64_t{8} << 30;
 constexpr double kDeviceMemoryUse = 0.9;  // of what is free
 
@@ -70,8 +71,17 @@ CpuOptions ShareOfCpus(World& world, int n_threads) {
   return share;
 }
 
+absl::StatusOr<DeviceKind> Device::Choose(DeviceKind kind) {
+  if (kind == DeviceKind::kCpu) return kind;
+  const absl::Status status = CudaDevices().status();
+  if (status.ok()) return DeviceKind::kCuda;
+  if (kind == DeviceKind::kAuto) return DeviceKind::kCpu;
+  return absl::Status(status.code(), StrCat("--device cuda: ", Message(status)));
+}
+
 absl::StatusOr<Device> Device::Open(DeviceKind kind, const CpuOptions& cpu, CudaOptions cuda,
                                     int local_rank) {
+  ASSIGN_OR_RETURN(kind, Choose(kind));
   Device device;
   // The pool pins its caller, which may be the parent of threads that are to be free.
   cpu_set_t allowed;
@@ -82,16 +92,11 @@ absl::StatusOr<Device> Device::Open(DeviceKind kind, const CpuOptions& cpu, Cuda
   device.arithmetic_ = kCpuArithmetic;
   if (kind == DeviceKind::kCpu) return device;
 
-  const absl::StatusOr<int> count = CudaDevices();
-  if (!count.ok()) {
-    if (kind == DeviceKind::kAuto) return device;
-    return absl::Status(count.status().code(), StrCat("--device cuda: ", Message(count.status())));
-  }
-  device.n_devices_ = *count;
-  cuda.device = local_rank % *count;
+  ASSIGN_OR_RETURN(device.n_devices_, CudaDevices());
+  cuda.device = local_rank % device.n_devices_;
   ASSIGN_OR_RETURN(device.cuda_, MakeCudaOps(cuda, [](const std::string& line) { EndJob(line); }));
   device.name_ = StrCat("cuda ", CudaDeviceName(cuda.device));
-  device.arithmetic_ = kCudaArithmetic;
+  device.arithmetic_ = cuda.exact ? kCudaExactArithmetic : kCudaArithmetic;
   return device;
 }
 

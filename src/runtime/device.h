@@ -19,9 +19,12 @@ enum class DeviceKind { kAuto, kCpu, kCuda };  // auto: CUDA where there is a de
 
 class Device {
  public:
+  // kCpu or kCuda for any kind. FAILED_PRECONDITION or UNIMPLEMENTED where CUDA was asked for and
+  // cannot be had.
+  static absl::StatusOr<DeviceKind> Choose(DeviceKind kind);
+
   // `local_rank` chooses among the host's devices; ranks beyond their number share them. A fault of
-  // the device ends the job with one line. FAILED_PRECONDITION or UNIMPLEMENTED where CUDA was
-  // asked for and cannot be had.
+  // the device ends the job with one line. Errors are Choose's.
   static absl::StatusOr<Device> Open(DeviceKind kind, const CpuOptions& cpu, CudaOptions cuda,
                                      int local_rank);
 

@@ -94,17 +94,21 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
     store_ = MakeRandomStore(ModelTensors(config_), options.dtype.value_or(config_.dtype));
   }
   dtype_ = options.dtype.value_or(config_.dtype);
-  ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank()));
+  ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(options.device));
+  const bool fast = kind == DeviceKind::kCuda && !options.exact;
+  ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank(),
+                                       fast ? Reduction::kFast : Reduction::kExact));
   n_threads_ = share.n_threads;
   if (!share.cpus.empty()) main_cpu_ = share.cpus.front();
   const StepSize largest = LargestStep(options);
-  const CudaOptions cuda = {.max_tokens = largest.n_tokens,
+  const CudaOptions cuda = {.exact = options.exact,
+                            .max_tokens = largest.n_tokens,
                             .max_rows = largest.n_rows,
                             .max_kv_len = ContextLength(options),
                             .max_vocab = split_->vocab().size(),
                             .n_loading_threads = share.n_threads,
                             .timeout = options.timeout};
-  ASSIGN_OR_RETURN(device_, Device::Open(options.device, share, cuda, world_.local_rank()));
+  ASSIGN_OR_RETURN(device_, Device::Open(kind, share, cuda, world_.local_rank()));
   fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
                         Name(options.activations), "/kv-", Name(options.activations), "/chunks-",
                         split_->n_chunks(), "/", device_->arithmetic());

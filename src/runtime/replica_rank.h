@@ -23,7 +23,8 @@ struct ReplicaOptions {
   std::optional<DType> dtype;  // weights; unset: the checkpoint's
   DType activations = DType::kF32;
   DeviceKind device = DeviceKind::kAuto;
-  int threads = 0;             // per rank; 0: the host's CPUs shared by its ranks
+  bool exact = false;  // on CUDA the same bits whatever the layout; the CPU always does that
+  int threads = 0;     // per rank; 0: the host's CPUs shared by its ranks
   int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
   int host_replicas = 1;       // that share this host's memory
   int32_t max_rows = 64;

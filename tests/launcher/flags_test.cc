@@ -62,6 +62,7 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
                                                    "bf16",
                                                    "--activations",
                                                    "bf16",
+                                                   "--exact",
                                                    "--threads",
                                                    "5",
                                                    "--kv-cache-bytes",
@@ -80,6 +81,7 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
   EXPECT_EQ(options.layout.sequence_parallel, SequenceParallel::kOn);
   EXPECT_EQ(options.dtype, DType::kBF16);
   EXPECT_EQ(options.activations, DType::kBF16);
+  EXPECT_TRUE(options.exact);
   EXPECT_EQ(options.threads, 5);
   EXPECT_EQ(options.kv_cache_bytes, 3 << 20);
   EXPECT_EQ(options.max_batch_tokens, 77);
@@ -93,6 +95,7 @@ TEST(ReplicaFlags, WhatIsNotSaidStaysUnsaid) {
   const ReplicaOptions options = ThroughArguments({"--model", "d"});
   EXPECT_EQ(options.dtype, std::nullopt);
   EXPECT_EQ(options.layout.sequence_parallel, SequenceParallel::kAuto);
+  EXPECT_FALSE(options.exact);
   EXPECT_TRUE(options.prefix_cache);
 }
 

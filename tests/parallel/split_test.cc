@@ -77,6 +77,20 @@ TEST(SplitTest, GroupSumFinishesOneTree) {
   EXPECT_THAT(sum.merges, ElementsAre(0, 1, 0, 1, 2));
 }
 
+TEST(SplitTest, ARankLeavesOnePartWhereTheBitsMayDifferBetweenDegrees) {
+  for (int tp = 1; tp <= 8; ++tp) {
+    for (int r = 0; r < tp; ++r) {
+      const auto split = Split::Make(Config(8, 4), Layout{.tp = tp}, r, Reduction::kFast);
+      ASSERT_TRUE(split.ok()) << split.status();
+      EXPECT_EQ(split->n_chunks(), tp);
+      EXPECT_THAT(split->group_sum().n_parts,
+                  testing::AllOf(testing::SizeIs(tp), testing::Each(1)));
+      EXPECT_THAT(split->merges(), ElementsAre(0));
+      EXPECT_THAT(split->FfnBounds(), ElementsAre(0, split->ffn().size()));
+    }
+  }
+}
+
 TEST(SplitTest, StagesBalanceBytes) {
   EXPECT_THAT(BalanceStages(4, 2, 10, 0, 0), ElementsAre(Range{0, 2}, Range{2, 4}));
   // A heavy embedding and head leave their stages fewer layers.

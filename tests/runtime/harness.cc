@@ -13,13 +13,16 @@ std::string Source(const std::string& path) { return std::string(TRIREME_SOURCE_
 
 class LogitsRecorder {
  public:
-  void Record(const StepPlan& plan, Tensor logits, const Split& split) {
+  void Record(const StepPlan& plan, Ops& ops, Tensor logits, const Split& split) {
+    std::vector<float> read(static_cast<size_t>(logits.size()));
+    ops.Download(read.data(), logits);
+    ops.Synchronize();
     std::lock_guard<std::mutex> lock(mutex_);
     for (size_t i = 0; i < plan.samples.size(); ++i) {
       const SampleRow& row = plan.samples[i];
       std::vector<float>& all = logits_[{row.params.seed, row.token_index}];
       all.resize(static_cast<size_t>(split.n_vocab()));
-      const float* here = logits.f32() + static_cast<int64_t>(i) * split.vocab().size();
+      const float* here = read.data() + static_cast<int64_t>(i) * split.vocab().size();
       std::copy(here, here + split.vocab().size(), all.begin() + split.vocab().begin);
     }
   }
@@ -34,7 +37,7 @@ void RunPlan(ReplicaRank& rank, const StepPlan& plan, LogitsRecorder& recorder,
              std::optional<StepResult>* result) {
   *result = rank.engine().Run(plan);
   if (rank.split().last_stage() && !plan.samples.empty()) {
-    recorder.Record(plan, rank.engine().logits(), rank.split());
+    recorder.Record(plan, rank.mesh().ops(), rank.engine().logits(), rank.split());
   }
 }
 

@@ -1,0 +1,61 @@
+// Layouts on the emulated device, with --exact; and what the fast path promises instead.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <thread>
+
+#include "layouts.h"
+
+namespace trireme {
+
+// On a device heads have 8 elements or more.
+std::vector<Case> LayoutCases() {
+  return {{"gqa_f32", DType::kF32}, {"heads_6_2_sharded", DType::kF32}, {"biases", DType::kBF16}};
+}
+
+namespace {
+
+TEST(FastPath, LogitsAreNearWhateverTheLayout) {
+  for (const Case& c : {LayoutCases()[0], LayoutCases()[2]}) {
+    const Outcome& exact = Reference(c);
+    for (const int tp : {1, 3}) {
+      ReplicaOptions options = Base(c);
+      options.exact = false;
+      options.layout.tp = tp;
+      const Outcome fast = RunOnThreads(options, Requests());
+      const float tolerance = c.activations == DType::kF32 ? 1e-4f : 0.1f;
+      for (uint64_t id = 1; id <= 9; ++id) {  // first tokens: later ones may have been drawn apart
+        const std::vector<float>& a = fast.logits.at({1000 + id - 1, 0});
+        const std::vector<float>& b = exact.logits.at({1000 + id - 1, 0});
+        for (size_t v = 0; v < b.size(); ++v) {
+          if (std::isinf(a[v]) || std::isinf(b[v])) continue;  // masked by a filter
+          ASSERT_NEAR(a[v], b[v], tolerance * (1 + std::fabs(b[v]))) << c.model << " tp " << tp;
+        }
+      }
+    }
+  }
+}
+
+TEST(FastPath, RanksMustAgreeOnTheArithmetic) {
+  auto worlds = MakeThreadWorlds(2);
+  ReplicaOptions options = Base(LayoutCases()[0]);
+  options.layout.tp = 2;
+  absl::Status statuses[2];
+  const auto load = [&](int r) {
+    ReplicaOptions mine = options;
+    mine.exact = r == 0;
+    statuses[r] = ReplicaRank::Load(mine, *worlds[static_cast<size_t>(r)]).status();
+  };
+  std::thread other(load, 1);
+  load(0);
+  other.join();
+  for (const absl::Status& status : statuses) {
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+    EXPECT_THAT(Message(status), testing::HasSubstr("has device=cuda-exact-1, rank 1 on "));
+    EXPECT_THAT(Message(status), testing::HasSubstr("has device=cuda-1"));
+  }
+}
+
+}  // namespace
+}  // namespace trireme
