@@ -250,35 +250,29 @@ class KernelsBench {
     std::normal_distribution<float> normal(0, 3);
     for (int64_t i = 0; i < logits.size(); ++i) logits.f32()[i] = normal(random);
     for (int64_t t : {1, 16}) {
-      const Tensor rows = logits.Rows(0, t);
+      const Tensor rows = logits.Rows(0, t), best = New(DType::kI32, {t, 2});
       const auto bytes = static_cast<double>(rows.bytes());
       for (const bool greedy : {true, false}) {
         const std::string name = greedy ? "sample.greedy" : "sample.draw";
         if (!Wanted(name)) continue;
         Add(name, t, bytes, 0, [=, this, token = uint32_t{0}]() mutable {
-          std::vector<Scored> best(static_cast<size_t>(t));
-          const std::vector<Draw> draws(best.size(), {greedy ? HUGE_VALF : 1.0f, 7, 0, token++});
-          ops_->SampleArgmax(best, rows, draws, 0);
+          const std::vector<Draw> draws(static_cast<size_t>(t),
+                                        {greedy ? HUGE_VALF : 1.0f, 7, 0, token++});
+          ops_->DrawBest(best, rows, draws, Tensor(), 0);
         });
       }
     }
-    const Tensor row = logits.Rows(0, 1).As({kVocabulary});
-    if (Wanted("top_logits")) {
-      for (int64_t m : {50, 1000}) {
-        Add(StrCat("top_logits.", m), 1, static_cast<double>(row.bytes()), 0, [=, this] {
-          std::vector<Scored> top(static_cast<size_t>(m));
-          ops_->TopLogits(top, row, 0);
-        });
-      }
-    }
-    if (Wanted("exp_sums")) {
-      Add("exp_sums", 1, static_cast<double>(row.bytes()), 0, [=, this] {
-        std::vector<float> sums(kChunks);
-        std::vector<int64_t> bounds;
-        for (int i = 0; i <= kChunks; ++i) bounds.push_back(i * kVocabulary / kChunks);
-        ops_->ExpSums(sums, row, bounds, 12, 1);
+    const Tensor lasts = New(DType::kI32, {1, 2});
+    const auto add_cutoff = [&](const std::string& name, const Filter& filter) {
+      if (!Wanted(name)) return;
+      Add(name, 1, static_cast<double>(logits.Rows(0, 1).bytes()), 0, [=, this] {
+        ops_->FindCutoffs(lasts, logits.Rows(0, 1).As({1, 1, kVocabulary}),
+                          std::vector<int64_t>{0, kVocabulary}, {&filter, 1});
       });
-    }
+    };
+    add_cutoff("cutoff.top_k", {.top_k = 50});
+    add_cutoff("cutoff.top_p", {.top_p = 0.9f});
+    add_cutoff("cutoff.top_p_flat", {.top_p = 0.9f, .inverse_temperature = 0.01f});
   }
 
   // The bounds are probed between the cases: a shared machine changes within a run, so that a case

@@ -59,8 +59,8 @@ class Communicator {
   virtual void Send(Tensor x, int to) = 0;
   virtual void Recv(Tensor x, int from) = 0;
 
-  // True if the calls only enqueue work on the device's stream: they never wait on the host, and a
-  // CUDA graph may capture them.
+  // True if the calls only enqueue work on the device's stream: they never wait on the host, and
+  // Ops::Replay may record them.
   virtual bool on_stream() const { return false; }
 
   virtual const Traffic& traffic() const = 0;

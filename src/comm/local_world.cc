@@ -28,28 +28,34 @@ void LocalWorld::Publish(std::span<const std::byte> message) {
 }
 
 std::vector<std::byte> LocalWorld::NextPublished() {
-  CHECK_NE(rank(), 0);
-  if (local_rank_ == 0) return NextFromRank0();
   std::vector<std::byte> message;
-  waiter_.Until(
-      channel_->plan_bell(), [&] { return channel_->PollPlan(&message); }, kNoDeadline);
+  const auto ready = [&] { return TakePlan(&message); };
+  if (local_rank_ == 0) {
+    waiter_.Until(channel_->doorbell(), ready, kNoDeadline, Waiter::kIdlePoll);
+  } else {
+    waiter_.Until(channel_->plan_bell(), ready, kNoDeadline);
+  }
   return message;
 }
 
-// The first rank of another host: hands each plan on to its host as soon as it is here.
-std::vector<std::byte> LocalWorld::NextFromRank0() {
-  const auto ready = [&] {
-    std::vector<std::byte> message;
-    while (PollPlanFromHost(&message)) {
-      channel_->SendPlan(message);
-      plans_.push_back(std::move(message));
-    }
-    return !plans_.empty();
-  };
-  waiter_.Until(channel_->doorbell(), ready, kNoDeadline, Waiter::kIdlePoll);
-  std::vector<std::byte> message = std::move(plans_.front());
-  plans_.pop_front();
+std::optional<std::vector<std::byte>> LocalWorld::PollPublished() {
+  std::vector<std::byte> message;
+  if (!TakePlan(&message)) return std::nullopt;
   return message;
+}
+
+// The first rank of another host hands each plan on to its host as soon as it is here.
+bool LocalWorld::TakePlan(std::vector<std::byte>* message) {
+  CHECK_NE(rank(), 0);
+  if (local_rank_ != 0) return channel_->PollPlan(message);
+  for (std::vector<std::byte> plan; PollPlanFromHost(&plan);) {
+    channel_->SendPlan(plan);
+    plans_.push_back(std::move(plan));
+  }
+  if (plans_.empty()) return false;
+  *message = std::move(plans_.front());
+  plans_.pop_front();
+  return true;
 }
 
 void LocalWorld::Report(std::span<const std::byte> message) {

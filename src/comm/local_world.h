@@ -25,6 +25,7 @@ class LocalWorld : public World {
   const WorldOptions& options() const override { return options_; }
   void Publish(std::span<const std::byte> message) override;
   std::vector<std::byte> NextPublished() override;
+  std::optional<std::vector<std::byte>> PollPublished() override;
   void Report(std::span<const std::byte> message) override;
   std::optional<std::vector<std::byte>> PollReport() override;
   void Wait(Deadline deadline, bool expect_report) override;
@@ -61,7 +62,7 @@ class LocalWorld : public World {
 
  private:
   bool HasReport(bool poll_hosts);
-  std::vector<std::byte> NextFromRank0();
+  bool TakePlan(std::vector<std::byte>* message);
 
   int local_rank_;
   int local_size_;

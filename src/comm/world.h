@@ -58,6 +58,7 @@ class World {
   // is full. The others wait for the next without a deadline: an idle replica is not a fault.
   virtual void Publish(std::span<const std::byte> message) = 0;
   virtual std::vector<std::byte> NextPublished() = 0;
+  virtual std::optional<std::vector<std::byte>> PollPublished() = 0;  // the next, if it is here
 
   // Results: any rank to rank 0, in order per sender; rank 0 polls.
   virtual void Report(std::span<const std::byte> message) = 0;

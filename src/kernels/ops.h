@@ -11,8 +11,10 @@
 // Letters: see tensor.h.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "kernels/device.h"
 #include "kernels/tensor.h"
@@ -71,6 +73,30 @@ struct Scored {
   int32_t id = -1;
 };
 
+// What of a row's distribution may be drawn: a prefix of the ids ordered by (logit descending, id
+// ascending; NaN counts as -inf). min_p keeps p(v) >= min_p * p(best), top_k the first so many,
+// top_p the fewest of those whose mass is at least that share of theirs. The mass of v is
+// floor(2^40 exp((logit[v] - max) * inverse_temperature)), 2^40 for the best, 0 for NaN: integers,
+// so that no order of additions matters.
+struct Filter {
+  int32_t row = 0;    // of the draws
+  int32_t top_k = 0;  // 0: all
+  float top_p = 1;
+  float min_p = 0;
+  float inverse_temperature = 1;
+};
+
+// Bytes on the way from a device to the host.
+class Readback {
+ public:
+  virtual ~Readback() = default;
+  // Enqueues the copy of a tensor of at most the bytes that it was made for; none if it is empty.
+  virtual void Start(Tensor from) = 0;
+  // Waits for the copy, and what was enqueued before it; later work goes on. Valid until the next
+  // Start().
+  virtual std::span<const std::byte> Wait() = 0;
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -78,11 +104,20 @@ class Ops {
   // Zeroed, 64-byte aligned. Ends the process with one line when memory runs out.
   virtual Buffer Allocate(size_t bytes) = 0;
   virtual void Synchronize() = 0;
+  // True where calls return before the device has done them: planning ahead of it pays.
+  virtual bool Asynchronous() const { return false; }
 
   // Host memory into a tensor; `from` may change when the call returns. Tensors into host memory,
   // which is filled when Synchronize() returns.
   virtual void Upload(Tensor to, const void* from) = 0;
   virtual void Download(void* to, Tensor from) = 0;
+  virtual std::unique_ptr<Readback> MakeReadback(size_t bytes) = 0;
+
+  // Enqueues what `work` enqueues. A device with graphs records it under `key` the second time, and
+  // from then on enqueues the record without a call of `work`: which tensors it works on, their
+  // shapes and all values on the host have to follow from the key alone. No Upload, Download or
+  // Readback there.
+  virtual void Replay(const std::string& /*key*/, const std::function<void()>& work) { work(); }
 
   // Reads, rounds and packs a matrix. Errors are the source's.
   virtual absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
@@ -136,30 +171,35 @@ class Ops {
   //   x: [T,2F]   y: [T,F]
   virtual void GatedAct(Tensor y, Tensor x, Activation act) = 0;
 
-  // Rows of x picked by index: y[i] = x[rows[i]].    x: [T,H]   rows: [S] int32   y: [S,H]
+  // Rows of x picked by index: y[i,:H] = x[rows[i]].
+  //   x: [T,H]   rows: [S] int32   y: [S,W], W >= H; columns past H are left alone
   virtual void GatherRows(Tensor y, Tensor x, Tensor rows) = 0;
 
   // logits[ids[i] - first_id] = -inf for the ids that are here.   logits: [V] float32
   virtual void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) = 0;
 
-  // -inf for every id that comes after `last` by (logit descending, id ascending); NaN too.
-  //   logits: [V] float32
-  virtual void MaskAfter(Tensor logits, Scored last, int64_t first_id) = 0;
+  // Where the filters cut: lasts[filters[i].row] = the last id kept, of the logits in row i of each
+  // shard; id -1 where all are kept. Other rows of lasts are left alone.
+  //   lasts: [S,2] Scored   logits: [n,F,W] float32, shard j holding ids firsts[j] .. firsts[j+1]-1
+  virtual void FindCutoffs(Tensor lasts, Tensor logits, std::span<const int64_t> firsts,
+                           std::span<const Filter> filters) = 0;
 
   // best[i]: the winner of draws[i] over the ids first_id .. first_id + V - 1; id -1 if V is 0. NaN
-  // never wins; where nothing is above -inf, first_id does.   logits: [S,V] float32
-  virtual void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
-                            int64_t first_id) = 0;
+  // never wins, nor what comes after lasts[i]; where nothing else is above -inf, first_id does.
+  //   best: [S,2] Scored   logits: [S,V] float32   lasts: [S,2] Scored, or empty: nothing is cut
+  virtual void DrawBest(Tensor best, Tensor logits, std::span<const Draw> draws, Tensor lasts,
+                        int64_t first_id) = 0;
 
-  // The m largest logits of a row, by (logit descending, id ascending); id -1 past V. NaN counts
-  // as -inf. top is [m].   logits: [V] float32
-  virtual void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) = 0;
+  // ids[i] = the id of the best of best[:,i], of equal scores the smallest; id -1 is no candidate.
+  //   ids: [S] int32   best: [n,S,2] Scored
+  virtual void PickWinners(Tensor ids, Tensor best) = 0;
 
-  // sums[c] = sum over ids v of chunk c of exp((logit[v] - max) * inverse_temperature), one fixed
-  // order per chunk; terms that are NaN count as 0.   logits: [V] float32   bounds: chunk cuts, 0
-  // .. V
-  virtual void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds,
-                       float max, float inverse_temperature) = 0;
+  // ids[t] = ids[t] >= 0 ? ids[t] : drawn[~ids[t]]: ids that the host does not know yet.
+  //   ids: [T], drawn: [S] int32
+  virtual void Feed(Tensor ids, Tensor drawn) = 0;
 };
+
+// How a Scored lies in a tensor: int32 [..., 2], the score's bits and the id.
+inline Tensor ScoredTensor(void* data, int64_t n) { return Tensor(data, DType::kI32, {n, 2}); }
 
 }  // namespace trireme

@@ -73,12 +73,16 @@ Range Split::kv_heads() const {
   return {q.begin / group, (q.end + group - 1) / group};
 }
 
+std::vector<int64_t> Split::vocab_firsts() const {
+  std::vector<int64_t> firsts = {0};
+  for (int r = 0; r < tp_; ++r) firsts.push_back(Chunks(r).end * vocab_ / n_chunks_);
+  return firsts;
+}
+
 int64_t Split::largest_vocab() const {
+  const std::vector<int64_t> firsts = vocab_firsts();
   int64_t most = 0;
-  for (int r = 0; r < tp_; ++r) {
-    const ChunkRange own = Chunks(r);
-    most = std::max(most, own.end * vocab_ / n_chunks_ - own.begin * vocab_ / n_chunks_);
-  }
+  for (size_t r = 1; r < firsts.size(); ++r) most = std::max(most, firsts[r] - firsts[r - 1]);
   return most;
 }
 
@@ -93,10 +97,6 @@ std::vector<int64_t> Split::ChunkBounds(int64_t n, int64_t scale) const {
   std::vector<int64_t> bounds;
   for (int c = own.begin; c <= own.end; ++c) bounds.push_back((c * n / n_chunks_ - first) * scale);
   return bounds;
-}
-
-std::vector<uint8_t> Split::chunk_merges() const {
-  return SumTree(n_chunks_).Merges({0, n_chunks_});
 }
 
 std::vector<int> Split::tp_group() const {

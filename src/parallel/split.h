@@ -58,6 +58,8 @@ class Split {
   Range vocab() const { return Own(vocab_); }
   int64_t n_vocab() const { return vocab_; }
   int64_t largest_vocab() const;  // rows of the rank that has most
+  // Where each rank's vocabulary begins, and the end: [tp + 1].
+  std::vector<int64_t> vocab_firsts() const;
   HeadMap head_map() const;
 
   Reduction reduction() const { return reduction_; }
@@ -67,14 +69,10 @@ class Split {
   std::vector<int64_t> ChunkBounds(int64_t n, int64_t scale = 1) const;
   std::vector<int64_t> HeadBounds(int64_t scale) const { return ChunkBounds(n_heads_, scale); }
   std::vector<int64_t> FfnBounds() const { return ChunkBounds(ffn_); }
-  std::vector<int64_t> VocabBounds() const { return ChunkBounds(vocab_); }
 
   // Row-parallel sums: what this rank adds, and how the group finishes.
   std::vector<uint8_t> merges() const { return SumTree(n_chunks_).Merges(chunks()); }
   const GroupSum& group_sum() const { return group_sum_; }
-
-  // Every chunk on its own: how sums over the vocabulary finish.
-  std::vector<uint8_t> chunk_merges() const;
 
   // World ranks of this rank's tensor-parallel group, and of its pipeline, by stage.
   std::vector<int> tp_group() const;

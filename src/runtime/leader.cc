@@ -57,12 +57,20 @@ void Leader::Handle(SinkMessage&& message) {
 
 void Leader::Handle(StopMessage&&) { stopping_ = true; }
 
-std::optional<StepResult> Leader::RunPlan(const StepPlan& plan) {
+void Leader::StartPlan(const StepPlan& plan) {
+  if (engine_.n_started() == engine_.most_started()) FinishPlan();
   const Deadline start = std::chrono::steady_clock::now();
   if (world_.size() > 1) world_.Publish(Serialize(plan));
-  std::optional<StepResult> result = engine_.Run(plan);
+  engine_.Start(plan);
   last_progress_ = std::chrono::steady_clock::now();
   slowest_ = std::max(slowest_, last_progress_ - start);
+}
+
+// A result where there are no other stages.
+std::optional<StepResult> Leader::FinishPlan() {
+  const Deadline start = std::chrono::steady_clock::now();
+  std::optional<StepResult> result = engine_.Finish();
+  slowest_ = std::max(slowest_, std::chrono::steady_clock::now() - start);
   return result;
 }
 
@@ -88,21 +96,28 @@ void Leader::Await(bool expect_result) {
   world_.Wait(last_progress_ + longest, true);
 }
 
+// Returns when the oldest plan may have a result; commits it where it is this rank's own.
+void Leader::AwaitResult() {
+  if (pp_ > 1) return Await(true);
+  Commit(*FinishPlan());
+}
+
 void Leader::Run() {
   while (true) {
     DrainMailbox();
     if (stopping_) break;
     CommitReports();
     Report();
-    if (scheduler_.n_in_flight() < pp_) {
+    if (scheduler_.n_in_flight() < scheduler_.wanted_in_flight()) {
       if (std::optional<StepPlan> plan = scheduler_.Next()) {
-        if (std::optional<StepResult> result = RunPlan(*plan)) Commit(*result);
+        StartPlan(*plan);
         continue;
       }
     }
-    Await(scheduler_.n_in_flight() > 0);
+    scheduler_.n_in_flight() > 0 ? AwaitResult() : Await(false);
   }
-  while (CommitReports(), scheduler_.n_in_flight() > 0) Await(true);
+  while (CommitReports(), scheduler_.n_in_flight() > 0) AwaitResult();
+  while (engine_.n_started() > 0) FinishPlan();
   if (world_.size() > 1) world_.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
 }
 
@@ -116,7 +131,8 @@ void Leader::WarmUp() {
   plan.block_table = {0};
   plan.max_blocks = 1;
   plan.samples.push_back({.row = 0, .params = {.temperature = 0}});
-  if (RunPlan(plan).has_value()) return;
+  StartPlan(plan);
+  if (FinishPlan().has_value()) return;
   while (!world_.PollReport().has_value()) Await(true);
 }
 
@@ -131,15 +147,29 @@ void Leader::Report() {
   if (sink_) sink_(std::move(report));
 }
 
-bool RunOnePlan(World& world, Engine& engine) {
-  const StepPlan plan = ParsePlan(world.NextPublished());
-  if (plan.kind == StepPlan::Kind::kStop) return false;
-  if (auto result = engine.Run(plan)) world.Report(Serialize(*result));
-  return true;
+void RunOnePlan(World& world, Engine& engine) {
+  engine.Start(ParsePlan(world.NextPublished()));
+  if (auto result = engine.Finish()) world.Report(Serialize(*result));
 }
 
 void FollowLeader(World& world, Engine& engine) {
-  while (RunOnePlan(world, engine)) {
+  while (true) {
+    std::optional<std::vector<std::byte>> message;
+    if (engine.n_started() == 0) {
+      message = world.NextPublished();
+    } else if (engine.n_started() < engine.most_started()) {
+      message = world.PollPublished();
+    }
+    if (!message.has_value()) {
+      if (auto result = engine.Finish()) world.Report(Serialize(*result));
+      continue;
+    }
+    const StepPlan plan = ParsePlan(*message);
+    if (plan.kind == StepPlan::Kind::kStop) break;
+    engine.Start(plan);
+  }
+  while (engine.n_started() > 0) {
+    if (auto result = engine.Finish()) world.Report(Serialize(*result));
   }
 }
 

@@ -1,5 +1,5 @@
-// Leader: rank 0's loop. Drains the mailbox, keeps as many plans in flight as there are stages,
-// commits results in order, and reports once per commit that has news.
+// Leader: rank 0's loop. Drains the mailbox, keeps as many plans in flight as keep every stage and
+// the device at work, commits results in order, and reports once per commit that has news.
 #pragma once
 
 #include <mutex>
@@ -48,7 +48,9 @@ class Leader : public Replica {
   void Handle(CancelMessage&& message);
   void Handle(SinkMessage&& message);
   void Handle(StopMessage&&);
-  std::optional<StepResult> RunPlan(const StepPlan& plan);
+  void StartPlan(const StepPlan& plan);
+  std::optional<StepResult> FinishPlan();
+  void AwaitResult();
   void Commit(const StepResult& result);
   void CommitReports();
   void Await(bool expect_result);
@@ -70,8 +72,9 @@ class Leader : public Replica {
   std::vector<Message> mailbox_;
 };
 
-// What every other rank does: runs the next plan; false if it was told to stop.
-bool RunOnePlan(World& world, Engine& engine);
+// What every other rank does: one plan, from its beginning to its end; and plans as they come,
+// until it is told to stop.
+void RunOnePlan(World& world, Engine& engine);
 void FollowLeader(World& world, Engine& engine);
 
 }  // namespace trireme

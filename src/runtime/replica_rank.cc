@@ -173,6 +173,7 @@ void ReplicaRank::Start(const ReplicaOptions& options) {
                         .context_length = static_cast<int32_t>(context),
                         .vocab_size = static_cast<int32_t>(config_.vocab),
                         .pp = options.layout.pp,
+                        .ahead = options.layout.pp == 1 && device_->ops().Asynchronous(),
                         .prefix_cache = options.prefix_cache};
   switch (options.layout.sequence_parallel) {
     case SequenceParallel::kOn:

@@ -1,9 +1,9 @@
-// Sampler: draws ids from logits that are cut over the vocabulary, without gathering them.
+// Sampler: draws ids from logits that are cut over the vocabulary, on the device: it enqueues and
+// returns.
 //
-// All filters keep a prefix of the ids ordered by (logit descending, id ascending). The ranks
-// exchange their best candidates, agree on the last id kept, and mask what comes after it; then one
-// Gumbel-max draw (kernels/ops.h) per rank and one exchange of winners decide. Where the candidates
-// do not reach far enough, the exchange is repeated with eight times as many.
+// All filters keep a prefix of the ids ordered by (logit descending, id ascending). For rows that
+// have any, the ranks exchange their logits and each finds the last id kept; then one Gumbel-max
+// draw (kernels/ops.h) per rank and one exchange of winners decide.
 #pragma once
 
 #include <span>
@@ -19,39 +19,24 @@ class Sampler {
   // `max_rows`: the most rows of one call.
   Sampler(Mesh& mesh, int64_t max_rows);
 
-  // One id per row, the same on every rank of the group. Overwrites masked logits with -inf.
+  // One id per row, the same on every rank of the group: [S] int32 on the device, until the next
+  // call's are written. Bans are written into the logits.
   //   logits: [S,V] float32 of this rank's vocabulary
-  std::vector<int32_t> Sample(Tensor logits, std::span<const SampleRow> rows);
+  Tensor Sample(Tensor logits, std::span<const SampleRow> rows);
 
   // The largest tensor that it gathers, for WorldOptions::max_tensor_bytes.
   static size_t GatherBytes(const Split& split, int64_t max_rows);
 
  private:
-  // What is known of a row that has filters.
-  struct Filtered {
-    int32_t index = 0;               // into rows
-    std::vector<Scored> candidates;  // merged, best first
-    int64_t n_reliable = 0;          // of them: no unseen id comes before
-    float total_mass = 0;            // sum over the vocabulary of exp((l - max) / temperature)
-  };
-
   void Ban(Tensor logits, std::span<const SampleRow> rows) const;
-  void Filter(Tensor logits, std::span<const SampleRow> rows);
-  void GatherCandidates(Tensor logits, int64_t n, std::vector<Filtered>* pending);
-  void GatherMass(Tensor logits, std::span<const SampleRow> rows, std::vector<Filtered>* pending);
-  // The last id kept, id = -1 where all are; false where more candidates are needed.
-  bool Cutoff(const SampleRow& row, const Filtered& known, Scored* last);
-  std::vector<int32_t> Draws(Tensor logits, std::span<const SampleRow> rows);
-
-  // Every rank's n scores, by rank: n * tp of them.
-  std::span<const Scored> Exchange(std::span<const Scored> mine);
+  // The last id kept of every row: [S,2] Scored; an empty tensor where all keep everything.
+  Tensor FindCutoffs(Tensor logits, std::span<const SampleRow> rows);
 
   Mesh& mesh_;
-  int64_t vocab_here_;
-  int64_t first_id_;
-  int64_t largest_vocab_;  // of any rank
-  Buffer mine_, all_;      // for Exchange, in host memory
-  std::vector<float> exps_;
+  int64_t width_;                // the most ids of a rank
+  int64_t n_filtered_;           // rows whose logits are exchanged at a time
+  std::vector<int64_t> firsts_;  // of each rank's ids
+  Buffer lasts_, rows_, filtered_, all_filtered_, best_, all_best_, ids_;
 };
 
 }  // namespace trireme

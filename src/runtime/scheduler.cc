@@ -26,6 +26,7 @@ Scheduler::Scheduler(const SchedulerOptions& options)
   CHECK_GE(options.max_batch_tokens, options.max_rows);
   CHECK_GT(options.max_rows, 0);
   CHECK_LE(options.context_length, options.n_blocks * options.block_size);
+  CHECK(!options.ahead || options.pp == 1);
 }
 
 std::string Scheduler::Refusal(const SequenceRequest& request) const {
@@ -74,6 +75,14 @@ void Scheduler::CancelAll() {
   while (!by_id_.empty()) End(*by_id_.begin()->second, FinishReason::kCancelled);
 }
 
+// An id that is under way can be planned where another one may follow it.
+int64_t Scheduler::NumToPlan(const Sequence& sequence) const {
+  const int64_t known = sequence.n_known() - sequence.n_planned;
+  if (!options_.ahead || sequence.n_drawn == 0) return known;
+  const bool may_go_on = sequence.n_generated() + sequence.n_drawn < sequence.request.max_tokens;
+  return may_go_on ? known + sequence.n_drawn : 0;
+}
+
 std::optional<StepPlan> Scheduler::Next() {
   StepPlan plan;
   plan.id = next_plan_;
@@ -84,7 +93,7 @@ std::optional<StepPlan> Scheduler::Next() {
   int64_t n_decoding = 0;
   std::vector<Sequence*> decoding, prefilling;
   for (auto& [rank, sequence] : running_) {
-    const int64_t n = sequence->n_to_plan();
+    const int64_t n = NumToPlan(*sequence);
     if (n <= 1) ++n_decoding;
     if (n == 1) decoding.push_back(sequence.get());
     if (n > 1) prefilling.push_back(sequence.get());
@@ -94,7 +103,9 @@ std::optional<StepPlan> Scheduler::Next() {
   const int64_t preemptions = stats_.preemptions;
   for (Sequence* sequence : decoding) {
     if (plan.n_sequences() >= most_rows) break;
-    if (running_.count(sequence->rank) > 0) Extend(*sequence, 1, &plan);
+    if (running_.count(sequence->rank) == 0) continue;
+    // Those below it sit out, too, so that their blocks can be had when their plans commit.
+    if (Extend(*sequence, 1, &plan) == 0) break;
   }
   for (Sequence* sequence : prefilling) {
     const int64_t budget = options_.max_batch_tokens - plan.n_tokens();
@@ -146,7 +157,7 @@ bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
 }
 
 int64_t Scheduler::Extend(Sequence& sequence, int64_t n, StepPlan* plan) {
-  n = std::min(n, sequence.n_to_plan());
+  n = std::min(n, NumToPlan(sequence));
   while (!GrowBlocks(sequence, sequence.n_planned + n)) {
     if (PreemptBelow(sequence.rank)) continue;
     // What the blocks at hand still hold.
@@ -186,7 +197,7 @@ void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
   const int64_t begin = sequence.n_planned, end = begin + n;
   const SequenceRequest& request = sequence.request;
   for (int64_t i = begin; i < end; ++i) {
-    plan->tokens.push_back(sequence.tokens[i]);
+    plan->tokens.push_back(i < sequence.n_known() ? sequence.tokens[i] : ~sequence.last_sample);
     plan->positions.push_back(static_cast<int32_t>(i));
     plan->slots.push_back(static_cast<int32_t>(
         sequence.blocks[i / pool_.block_size()] * pool_.block_size() + i % pool_.block_size()));
@@ -194,19 +205,22 @@ void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
   }
   plan->q_starts.push_back(static_cast<int32_t>(plan->n_tokens()));
   plan->kv_lens.push_back(static_cast<int32_t>(end));
+  CHECK(end <= sequence.n_known() || n_in_flight() == 1) << "ids of the last plan can be fed";
   sequence.n_planned = end;
   ++sequence.plans_in_flight;
   planning_->sequences.push_back(&sequence);
-  if (sequence.n_to_plan() > 0) {
+  if (end < sequence.n_known()) {
     stats_.prompt_tokens += n;
   } else {
     stats_.prompt_tokens += n - 1;
-    const int64_t index = sequence.n_generated();
+    const int64_t index = sequence.n_generated() + sequence.n_drawn;
     SampleRow row{.row = static_cast<int32_t>(plan->n_tokens() - 1),
                   .params = request.sampling,
                   .choice = request.choice,
                   .token_index = static_cast<uint32_t>(index)};
     if (index < request.min_tokens) row.banned_ids = request.stop_ids;
+    ++sequence.n_drawn;
+    sequence.last_sample = static_cast<int32_t>(plan->samples.size());
     plan->samples.push_back(std::move(row));
     planning_->sampled.push_back(&sequence);
   }
@@ -217,7 +231,8 @@ void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
 void Scheduler::EnterFullBlocks(Sequence& sequence) {
   if (!options_.prefix_cache) return;
   const int64_t size = pool_.block_size();
-  for (; (sequence.n_chained + 1) * size <= sequence.n_planned; ++sequence.n_chained) {
+  const int64_t n = std::min(sequence.n_planned, sequence.n_known());
+  for (; (sequence.n_chained + 1) * size <= n; ++sequence.n_chained) {
     const std::span<const int32_t> ids(sequence.tokens.data() + sequence.n_chained * size,
                                        static_cast<size_t>(size));
     sequence.chain =
@@ -249,6 +264,7 @@ void Scheduler::Commit(const StepResult& result) {
   ++stats_.steps;
   for (Sequence* sequence : plan.sequences) --sequence->plans_in_flight;
   for (size_t i = 0; i < plan.sampled.size(); ++i) {
+    --plan.sampled[i]->n_drawn;
     if (!plan.sampled[i]->ended) Accept(*plan.sampled[i], result.ids[i]);
   }
   for (Sequence* sequence : plan.sequences) {
@@ -273,6 +289,7 @@ void Scheduler::Accept(Sequence& sequence, int32_t id) {
   delta.ids.push_back(id);
   sequence.tokens.push_back(id);
   ++stats_.generated_tokens;
+  EnterFullBlocks(sequence);
   if (sequence.n_generated() >= request.max_tokens) End(sequence, FinishReason::kLength);
 }
 

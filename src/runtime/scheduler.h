@@ -5,7 +5,8 @@
 // chunks of prompts that are under way, then new sequences. Sequences rank by priority, then by
 // arrival. Where blocks run out, the lowest-ranking sequence below the one in need gives its blocks
 // back and is computed again later. A token can be planned as soon as its id is known, so a long
-// prompt fills several plans in flight, and a decoding sequence sits out until its plan commits.
+// prompt fills several plans in flight, and a decoding sequence sits out until its plan commits;
+// with `ahead`, the id that the plan in flight draws can be planned, too: the device feeds it.
 #pragma once
 
 #include <deque>
@@ -30,7 +31,8 @@ struct SchedulerOptions {
   int32_t max_batch_tokens = 512;  // tokens of one step; at least max_rows
   int32_t context_length = 0;      // prompt + generated ids; at most n_blocks * block_size
   int32_t vocab_size = 0;
-  int pp = 1;  // decoding rows are spread over this many plans
+  int pp = 1;          // decoding rows are spread over this many plans
+  bool ahead = false;  // two plans are in flight instead of one; only with pp = 1
   bool prefix_cache = true;
   int64_t sequence_parallel_tokens = INT64_MAX;  // steps of at least so many tokens use it
 };
@@ -52,6 +54,8 @@ class Scheduler {
 
   bool has_work() const { return !running_.empty() || !waiting_.empty(); }
   int n_in_flight() const { return static_cast<int>(in_flight_.size()); }
+  // How many plans keep every stage, and the device, at work.
+  int wanted_in_flight() const { return options_.ahead ? 2 : options_.pp; }
 
   // What happened since the last call. No deltas: nothing to tell.
   StepReport TakeReport();
@@ -69,13 +73,15 @@ class Scheduler {
     KvBlockPool::Chain chain = 0;  // of the blocks entered in the prefix tree
     int64_t n_chained = 0;         // how many those are
     int plans_in_flight = 0;
+    int64_t n_drawn = 0;                   // ids that plans in flight draw
+    int32_t last_sample = 0;               // the last of them, among that plan's samples
     bool ended = false;                    // reported; its blocks go with its last plan
     std::optional<int32_t> cached_tokens;  // until told in a delta
 
     int64_t n_generated() const {
       return static_cast<int64_t>(tokens.size() - request.prompt_ids.size());
     }
-    int64_t n_to_plan() const { return static_cast<int64_t>(tokens.size()) - n_planned; }
+    int64_t n_known() const { return static_cast<int64_t>(tokens.size()); }
   };
   using Queue = std::map<Rank, std::unique_ptr<Sequence>>;
 
@@ -86,6 +92,7 @@ class Scheduler {
   };
 
   std::string Refusal(const SequenceRequest& request) const;
+  int64_t NumToPlan(const Sequence& sequence) const;
   bool Admit(int64_t budget, StepPlan* plan);
   // Takes up to n tokens of the sequence into the plan; returns how many found blocks.
   int64_t Extend(Sequence& sequence, int64_t n, StepPlan* plan);

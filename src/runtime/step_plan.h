@@ -31,7 +31,7 @@ struct StepPlan {
   Kind kind = Kind::kStep;
   bool sequence_parallel = false;
   int64_t id = 0;                    // ascending
-  std::vector<int32_t> tokens;       // [T] sequences one after the other
+  std::vector<int32_t> tokens;       // [T] sequences one after the other; ~i: id i of the last plan
   std::vector<int32_t> positions;    // [T]
   std::vector<int32_t> slots;        // [T] KV slot that each token is written to
   std::vector<int32_t> q_starts;     // [S+1]

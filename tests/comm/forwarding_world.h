@@ -24,6 +24,7 @@ class ForwardingWorld : public World {
   }
   void Publish(std::span<const std::byte> message) override { world_.Publish(message); }
   std::vector<std::byte> NextPublished() override { return world_.NextPublished(); }
+  std::optional<std::vector<std::byte>> PollPublished() override { return world_.PollPublished(); }
   void Report(std::span<const std::byte> message) override { world_.Report(message); }
   std::optional<std::vector<std::byte>> PollReport() override { return world_.PollReport(); }
   void Wait(Deadline deadline, bool expect_report) override {

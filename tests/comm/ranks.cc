@@ -48,7 +48,7 @@ class SumOps : public Ops {
   void Upload(Tensor to, const void* from) override { std::memcpy(to.raw(), from, to.bytes()); }
   void Download(void* to, Tensor from) override { std::memcpy(to, from.raw(), from.bytes()); }
   void Ban(Tensor, std::span<const int32_t>, int64_t) override { CHECK(false); }
-  void MaskAfter(Tensor, Scored, int64_t) override { CHECK(false); }
+  std::unique_ptr<Readback> MakeReadback(size_t) override { return nullptr; }
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource&, const WeightSpec&) override {
     return Unimplemented("Pack");
   }
@@ -66,13 +66,12 @@ class SumOps : public Ops {
   }
   void GatedAct(Tensor, Tensor, Activation) override { CHECK(false); }
   void GatherRows(Tensor, Tensor, Tensor) override { CHECK(false); }
-  void SampleArgmax(std::span<Scored>, Tensor, std::span<const Draw>, int64_t) override {
+  void FindCutoffs(Tensor, Tensor, std::span<const int64_t>, std::span<const Filter>) override {
     CHECK(false);
   }
-  void TopLogits(std::span<Scored>, Tensor, int64_t) override { CHECK(false); }
-  void ExpSums(std::span<float>, Tensor, std::span<const int64_t>, float, float) override {
-    CHECK(false);
-  }
+  void DrawBest(Tensor, Tensor, std::span<const Draw>, Tensor, int64_t) override { CHECK(false); }
+  void PickWinners(Tensor, Tensor) override { CHECK(false); }
+  void Feed(Tensor, Tensor) override { CHECK(false); }
 };
 
 // A world whose groups exchange by way of host memory.

@@ -176,12 +176,16 @@ bool RunUntil(CUstream_st& stream, uint64_t position) {
   return true;
 }
 
+Counts counts;
+
 void Await(CUstream_st& stream, uint64_t position) {
+  ++counts.questions;
   while (!RunUntil(stream, position)) std::this_thread::sleep_for(std::chrono::microseconds(20));
 }
 
 // A question lets the stream get on by half of what is left.
 bool Ask(CUstream_st& stream, uint64_t position) {
+  ++counts.questions;
   if (stream.n_done < position) {
     RunUntil(stream, stream.n_done + (position - stream.n_done + 1) / 2);
   }
@@ -219,6 +223,11 @@ cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t share
     const DeviceMemory::Access access;
     RunGrid(kernel, grid, block, shared_bytes, body);
   });
+}
+
+Counts CountsSoFar() {
+  const std::lock_guard lock(device_mutex);
+  return counts;
 }
 
 }  // namespace trireme::emulator
@@ -304,6 +313,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaMalloc(void** pointer, size_t bytes) {
   const std::lock_guard lock(device_mutex);
+  ++counts.allocations;
   *pointer = Memory().Allocate(bytes);
   return *pointer != nullptr ? cudaSuccess : Error(cudaErrorMemoryAllocation);
 }
@@ -318,6 +328,7 @@ cudaError_t cudaDeviceSynchronize() {
 // Waits for the device, as the real one does.
 cudaError_t cudaFree(void* pointer) {
   const std::lock_guard lock(device_mutex);
+  ++counts.allocations;
   if (const cudaError_t error = cudaDeviceSynchronize(); error != cudaSuccess) return error;
   return pointer == nullptr || Memory().Free(pointer) ? cudaSuccess : Error(cudaErrorInvalidValue);
 }
@@ -415,10 +426,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   return *graph != nullptr ? cudaSuccess : Error(cudaErrorInvalidValue);
 }
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long) {
+  ++counts.graphs_made;
   *exec = new CUgraphExec_st{graph->work};
   return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream) {
+  ++counts.graphs_launched;
   cudaError_t error = cudaSuccess;
   for (const Work& work : exec->work) {
     if (error == cudaSuccess) error = EnqueueWork(stream, work);

@@ -1,4 +1,4 @@
-// The seeded draw, the largest logits, and sums of exponentials.
+// The seeded draw, where filters cut, and what they leave.
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,17 +12,32 @@ namespace {
 const float kInf = std::numeric_limits<float>::infinity();
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
 
-Scored SampleOne(Ops& ops, const Tensor& logits, const Draw& draw, int64_t first_id = 0) {
+Scored SampleOne(Ops& ops, const Tensor& logits, const Draw& draw, int64_t first_id = 0,
+                 Scored last = {}) {
   Scored best;
-  ops.SampleArgmax({&best, 1}, logits.As({1, logits.size()}), {&draw, 1}, first_id);
+  ops.DrawBest(ScoredTensor(&best, 1), logits.As({1, logits.size()}), {&draw, 1},
+               ScoredTensor(&last, 1), first_id);
   return best;
 }
 
-// Units in the last place of `value`.
-double Ulps(float value, double exact) {
-  int exponent;
-  std::frexp(exact, &exponent);
-  return std::fabs(value - exact) / std::ldexp(1.0, std::max(exponent, -125) - 24);
+Scored CutoffOf(Ops& ops, const Tensor& logits, const Filter& filter, int32_t first_id = 0) {
+  Scored last = {7, 7};
+  const int64_t v = logits.size();
+  ops.FindCutoffs(ScoredTensor(&last, 1), logits.As({1, 1, v}),
+                  std::vector<int64_t>{first_id, first_id + v}, {&filter, 1});
+  return last;
+}
+
+std::vector<Scored> Sorted(const Array& logits, int32_t first_id) {
+  std::vector<Scored> sorted;
+  for (int64_t i = 0; i < logits.size(); ++i) {
+    sorted.push_back(
+        {std::isnan(logits.at(i)) ? -kInf : logits.at(i), static_cast<int32_t>(first_id + i)});
+  }
+  std::sort(sorted.begin(), sorted.end(), [](const Scored& a, const Scored& b) {
+    return a.score != b.score ? a.score > b.score : a.id < b.id;
+  });
+  return sorted;
 }
 
 double ExactGumbel(const Draw& draw, uint32_t id) {
@@ -33,7 +48,7 @@ double ExactGumbel(const Draw& draw, uint32_t id) {
 }
 
 // A single logit of 0 scores the noise itself.
-TEST(SampleArgmax, NoiseAgreesWithFloat64) {
+TEST(DrawBest, NoiseAgreesWithFloat64) {
   const Array zero = Floats({0});
   double worst = 0;
   for (uint32_t id = 0; id < 20000; ++id) {
@@ -48,7 +63,7 @@ TEST(SampleArgmax, NoiseAgreesWithFloat64) {
   EXPECT_LT(worst, 6);
 }
 
-TEST(SampleArgmax, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
+TEST(DrawBest, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
   const int64_t v = 5003;
   const Array logits = Random(DType::kF32, {v}, 1, 3);
   for (uint32_t i = 0; i < 50; ++i) {
@@ -73,7 +88,7 @@ TEST(SampleArgmax, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
 }
 
 // A row's winner is that of its ids one by one: no id is passed over that could have won.
-TEST(SampleArgmax, IsTheBestOfItsIds) {
+TEST(DrawBest, IsTheBestOfItsIds) {
   for (uint32_t i = 0; i < 8; ++i) {
     const Array logits = Random(DType::kF32, {3000}, i, static_cast<float>(i));
     const Draw draw = {1, 1000 + i, 1, i};
@@ -88,7 +103,7 @@ TEST(SampleArgmax, IsTheBestOfItsIds) {
   }
 }
 
-TEST(SampleArgmax, IsTheArgmaxOfTheFormula) {
+TEST(DrawBest, IsTheArgmaxOfTheFormula) {
   const int64_t v = 1000;
   const Array logits = Random(DType::kF32, {v}, 2, 2);
   for (uint32_t i = 0; i < 200; ++i) {
@@ -105,7 +120,7 @@ TEST(SampleArgmax, IsTheArgmaxOfTheFormula) {
   }
 }
 
-TEST(SampleArgmax, GreedyTiesNaNAndInfinity) {
+TEST(DrawBest, GreedyTiesNaNAndInfinity) {
   const Draw greedy = {kInf};
   for (NamedOps& ops : AllOps()) {
     std::vector<float> row(77, 1.0f);
@@ -129,7 +144,7 @@ TEST(SampleArgmax, GreedyTiesNaNAndInfinity) {
 }
 
 // Chi-square over the softmax; the seeds are fixed, so this cannot flicker.
-TEST(SampleArgmax, DrawsByTheSoftmax) {
+TEST(DrawBest, DrawsByTheSoftmax) {
   const std::vector<float> logits = {0.0f, 1.0f, -1.0f, 2.0f, 0.5f, -3.0f, 1.5f, -kInf, 0.0f};
   constexpr int kDraws = 40000;
   for (float inverse_temperature : {1.0f, 0.5f, 2.0f}) {
@@ -141,7 +156,7 @@ TEST(SampleArgmax, DrawsByTheSoftmax) {
     Array rows(DType::kF32, {kDraws, static_cast<int64_t>(logits.size())});
     for (int64_t i = 0; i < rows.size(); ++i)
       rows.set(i, logits[static_cast<size_t>(i) % logits.size()]);
-    PlainOps().SampleArgmax(best, rows, draws, 100);
+    PlainOps().DrawBest(ScoredTensor(best.data(), kDraws), rows, draws, Tensor(), 100);
     for (const Scored& s : best) ++counts[static_cast<size_t>(s.id - 100)];
     double sum = 0, chi = 0;
     for (float l : logits) sum += std::exp(l * inverse_temperature);
@@ -157,34 +172,21 @@ TEST(SampleArgmax, DrawsByTheSoftmax) {
   }
 }
 
-TEST(TopLogits, AgreesWithASort) {
-  for (int64_t v : {1, 15, 16, 1000, 4097, 20000}) {
-    Array logits = Random(DType::kF32, {v}, static_cast<uint32_t>(v));
-    for (int64_t i = 0; i < v; i += 3) logits.set(i, std::round(logits.at(i)));  // ties
-    if (v > 100) logits.set(50, kNaN), logits.set(51, -kInf), logits.set(52, kInf);
-    std::vector<Scored> sorted;
-    for (int64_t i = 0; i < v; ++i) {
-      sorted.push_back(
-          {std::isnan(logits.at(i)) ? -kInf : logits.at(i), static_cast<int32_t>(i + 5)});
-    }
-    std::sort(sorted.begin(), sorted.end(), [](const Scored& a, const Scored& b) {
-      return a.score != b.score ? a.score > b.score : a.id < b.id;
-    });
-    for (int64_t m : {int64_t{0}, int64_t{1}, int64_t{7}, v / 2, v, v + 3}) {
-      for (NamedOps& ops : AllOps()) {
-        std::vector<Scored> top(static_cast<size_t>(m));
-        ops.ops->TopLogits(top, logits, 5);
-        for (int64_t i = 0; i < m; ++i) {
-          const auto at = static_cast<size_t>(i);
-          ASSERT_EQ(top[at].id, i < v ? sorted[at].id : -1) << v << " " << m << " " << i;
-          ASSERT_EQ(top[at].score, i < v ? sorted[at].score : -kInf) << v << " " << m << " " << i;
-        }
-      }
+TEST(DrawBest, PassesOverWhatComesAfterTheLast) {
+  const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf});
+  Array masked = Copy(logits);
+  for (const int64_t i : {0, 4, 5, 6}) masked.set(i, -kInf);
+  for (uint32_t i = 0; i < 200; ++i) {
+    const Draw draw = {0.01f, i, 0, i};
+    for (NamedOps& ops : AllOps()) {
+      const Scored best = SampleOne(*ops.ops, logits->Rows(0, 7), draw, 100, {3, 103});
+      const Scored expected = SampleOne(*ops.ops, masked->Rows(0, 7), draw, 100);
+      ASSERT_EQ(best.id, expected.id) << ops.name;
+      ASSERT_EQ(best.score, expected.score) << ops.name;
     }
   }
 }
 
-// One id per chunk gives exp itself.
 TEST(Ban, TakesOutTheIdsThatAreHere) {
   for (NamedOps& ops : AllOps()) {
     const Array logits = Floats({0, 1, 2, 3});
@@ -196,60 +198,149 @@ TEST(Ban, TakesOutTheIdsThatAreHere) {
   }
 }
 
-TEST(MaskAfter, KeepsThePrefixByLogitAndId) {
-  for (NamedOps& ops : AllOps()) {
-    const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf});
-    ops.ops->MaskAfter(logits, {3, 103}, 100);
-    for (const int64_t i : {1, 2, 3, 7}) EXPECT_GE(logits.at(i), 3) << i;
-    for (const int64_t i : {0, 4, 5, 6}) EXPECT_EQ(logits.at(i), -kInf) << i;
+// exp(logit - 0) where the largest is 0: masses against float64.
+TEST(FindCutoffs, MassesAgreeWithFloat64) {
+  for (float share = 0.02f; share < 0.99f; share += 0.0137f) {
+    Array logits = Random(DType::kF32, {3000}, 8, 3);
+    logits.set(17, kNaN);
+    logits.set(18, -kInf);
+    for (const float inverse : {0.5f, 1.0f, 1.7f}) {
+      const std::vector<Scored> sorted = Sorted(logits, 0);
+      double total = 0, sum = 0;
+      const auto mass = [&](const Scored& s) {
+        return std::exp((double{s.score} - double{sorted[0].score}) * inverse);
+      };
+      for (const Scored& s : sorted) total += mass(s);
+      size_t n = 0;
+      while (sum < share * total) sum += mass(sorted[n++]);
+      if (std::fabs(sum / total - share) < 1e-5 ||
+          std::fabs((sum - mass(sorted[n - 1])) / total - share) < 1e-5) {
+        continue;  // float32 may round otherwise
+      }
+      const Filter filter = {.top_p = share, .inverse_temperature = inverse};
+      EXPECT_EQ(CutoffOf(PlainOps(), logits, filter).id, sorted[n - 1].id) << share;
+    }
   }
 }
 
-TEST(ExpSums, ExpAgreesWithFloat64) {
-  std::vector<float> xs = {0,    1,      -1,     -87.336f, -87.337f, -88,
-                           -104, -1e30f, 88.72f, 88.73f,   kInf,     -kInf};
-  for (float x = -87.3f; x < 88.7f; x += 0.0037f) xs.push_back(x);
-  for (float x = -1; x < 1; x += 0.00013f) xs.push_back(x);
-  std::vector<int64_t> bounds(xs.size() + 1);
-  for (size_t i = 0; i < bounds.size(); ++i) bounds[i] = static_cast<int64_t>(i);
-  std::vector<float> sums(xs.size());
-  PlainOps().ExpSums(sums, Floats(xs), bounds, 0, 1);
-  double worst = 0;
-  for (size_t i = 0; i < xs.size(); ++i) {
-    const double exact = std::exp(static_cast<double>(xs[i]));
-    if (exact > std::numeric_limits<float>::max()) {
-      EXPECT_EQ(sums[i], kInf) << xs[i];
-    } else if (exact < std::numeric_limits<float>::min()) {
-      EXPECT_EQ(sums[i], 0) << xs[i];
-    } else {
-      worst = std::max(worst, Ulps(sums[i], exact));
+TEST(FindCutoffs, CountsLikeASort) {
+  for (int64_t v : {1, 15, 16, 1000, 4097, 20000}) {
+    Array logits = Random(DType::kF32, {v}, static_cast<uint32_t>(v));
+    for (int64_t i = 0; i < v; i += 3) logits.set(i, std::round(logits.at(i)));  // ties
+    if (v > 100) logits.set(50, kNaN), logits.set(51, -kInf), logits.set(52, kInf);
+    const std::vector<Scored> sorted = Sorted(logits, 5);
+    for (int64_t k : {int64_t{1}, int64_t{7}, v / 2, v - 1, v, v + 3}) {
+      if (k == 0) continue;
+      for (NamedOps& ops : AllOps()) {
+        const Filter filter = {.top_k = static_cast<int32_t>(k)};
+        const Scored last = CutoffOf(*ops.ops, logits, filter, 5);
+        if (k >= v) {
+          EXPECT_EQ(last.id, -1);
+          continue;
+        }
+        EXPECT_EQ(last.id, sorted[static_cast<size_t>(k - 1)].id) << v << " " << k;
+        EXPECT_EQ(last.score, sorted[static_cast<size_t>(k - 1)].score) << v << " " << k;
+      }
     }
   }
-  EXPECT_LT(worst, 1.1);
 }
 
-TEST(ExpSums, ChunkByChunk) {
-  Array logits = Random(DType::kF32, {1000}, 3, 4);
-  logits.set(600, kNaN);
-  logits.set(601, -kInf);
-  const std::vector<int64_t> bounds = {0, 0, 1, 17, 500, 777, 1000};
-  std::vector<float> expected(6);
-  PlainOps().ExpSums(expected, logits, bounds, 2, 0.7f);
-  for (size_t c = 0; c < 6; ++c) {
-    double sum = 0;
-    for (int64_t i = bounds[c]; i < bounds[c + 1]; ++i) {
-      if (!std::isnan(logits.at(i))) sum += std::exp((logits.at(i) - 2.0) * 0.7f);
-    }
-    EXPECT_NEAR(expected[c], sum, sum * 2e-6);
-  }
+TEST(FindCutoffs, FiltersTogetherAndAtTheirEdges) {
   for (NamedOps& ops : AllOps()) {
-    std::vector<float> sums(6), alone(1);
-    ops.ops->ExpSums(sums, logits, bounds, 2, 0.7f);
-    EXPECT_EQ(sums, expected) << ops.name;
-    const Array chunk = Floats(std::vector<float>(logits->f32() + 17, logits->f32() + 500));
-    ops.ops->ExpSums(alone, chunk, std::vector<int64_t>{0, 483}, 2, 0.7f);
-    EXPECT_EQ(alone[0], expected[3]) << ops.name;
+    const auto cut = [&](std::vector<float> logits, const Filter& filter) {
+      return CutoffOf(*ops.ops, Floats(logits), filter).id;
+    };
+    const float third = std::log(1.0f / 3);
+    // p: 3/8, 2 times 2/8, 1/8
+    const std::vector<float> row = {std::log(2.0f / 3), 0, third, std::log(2.0f / 3), -kInf};
+    EXPECT_EQ(cut(row, {}), -1) << ops.name;
+    EXPECT_EQ(cut(row, {.top_p = 0.3f}), 1);
+    EXPECT_EQ(cut(row, {.top_p = 0.4f}), 0);
+    EXPECT_EQ(cut(row, {.top_p = 0.7f}), 3);
+    EXPECT_EQ(cut(row, {.top_p = 0.99f}), 2);
+    EXPECT_EQ(cut(row, {.top_p = 1e-9f}), 1);
+    EXPECT_EQ(cut(row, {.min_p = 0.5f}), 3);
+    EXPECT_EQ(cut(row, {.min_p = 1}), 1);
+    EXPECT_EQ(cut(row, {.top_k = 2, .min_p = 0.5f}), 0);
+    EXPECT_EQ(cut(row, {.top_k = 3, .top_p = 0.5f}), 0);     // of 7/8
+    EXPECT_EQ(cut(row, {.top_p = 0.3f, .min_p = 0.5f}), 1);  // of 7/8
+    EXPECT_EQ(cut({kNaN, kNaN}, {.top_p = 0.5f}), -1);
+    EXPECT_EQ(cut({-kInf, -kInf}, {.top_k = 1}), -1);
+    EXPECT_EQ(cut({0, kInf, 1, kInf}, {.top_p = 0.5f}), 1);
+    EXPECT_EQ(cut({0, kInf, 1, kInf}, {.top_p = 0.51f}), 3);
+    EXPECT_EQ(cut(std::vector<float>(1000, 2.0f), {.top_p = 0.5f}), 499);
+    EXPECT_EQ(cut(std::vector<float>(1000, 2.0f), {.top_k = 700}), 699);
   }
+}
+
+// Rows, backends and ways to cut the vocabulary: always the same.
+TEST(FindCutoffs, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
+  const int64_t v = 5003, rows = 4;
+  const Array logits = Random(DType::kF32, {rows, v}, 4, 3);
+  std::vector<Filter> filters;
+  for (int32_t i = 0; i < rows; ++i) {
+    filters.push_back({.row = static_cast<int32_t>(rows) - 1 - i,
+                       .top_k = i == 1 ? 900 : 0,
+                       .top_p = i == 2 ? 1 : 0.9f,
+                       .min_p = i == 2 ? 0.01f : 0,
+                       .inverse_temperature = 0.5f + static_cast<float>(i)});
+  }
+  std::vector<Scored> expected(rows);
+  for (int32_t i = 0; i < rows; ++i) {
+    Filter alone = filters[static_cast<size_t>(i)];
+    alone.row = 0;
+    expected[static_cast<size_t>(rows - 1 - i)] =
+        CutoffOf(PlainOps(), logits->Rows(i, i + 1).As({v}), alone, 9);
+  }
+  for (const std::vector<int64_t>& cuts :
+       {std::vector<int64_t>{0, v}, {0, 0, 1, 2600, v}, {0, 1700, 3400, v}}) {
+    int64_t width = 0;
+    std::vector<int64_t> firsts = {9};
+    for (size_t s = 1; s < cuts.size(); ++s) {
+      width = std::max(width, cuts[s] - cuts[s - 1] + 2);
+      firsts.push_back(9 + cuts[s]);
+    }
+    const auto n_shards = static_cast<int64_t>(cuts.size()) - 1;
+    Array shards(DType::kF32, {n_shards, rows, width});
+    for (int64_t i = 0; i < shards.size(); ++i) shards.set(i, 99);  // past the ends
+    for (int64_t s = 0; s < n_shards; ++s) {
+      const int64_t begin = cuts[static_cast<size_t>(s)], end = cuts[static_cast<size_t>(s) + 1];
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = begin; i < end; ++i) {
+          shards.set((s * rows + r) * width + i - begin, logits.at(r * v + i));
+        }
+      }
+    }
+    for (NamedOps& ops : AllOps()) {
+      std::vector<Scored> lasts(rows);
+      ops.ops->FindCutoffs(ScoredTensor(lasts.data(), rows), shards, firsts, filters);
+      for (size_t i = 0; i < lasts.size(); ++i) {
+        EXPECT_EQ(lasts[i].id, expected[i].id) << ops.name << " " << n_shards << " " << i;
+        EXPECT_EQ(lasts[i].score, expected[i].score) << ops.name;
+      }
+    }
+  }
+}
+
+TEST(PickWinners, TakesTheBestOfAllShards) {
+  std::vector<Scored> best = {{1, 5}, {2, 6}, {-kInf, -1}, {-kInf, 3},    // of shard 0
+                              {1, 9}, {3, 8}, {-5, 11},    {-kInf, -1}};  // of shard 1
+  std::vector<int32_t> ids(4);
+  PlainOps().PickWinners(Tensor(ids.data(), DType::kI32, {4}),
+                         Tensor(best.data(), DType::kI32, {2, 4, 2}));
+  EXPECT_EQ(ids, (std::vector<int32_t>{5, 8, 11, 3}));
+}
+
+TEST(Feed, PutsInWhatWasDrawn) {
+  const Array ids = Ints({4, ~1, 0, ~0, ~2});
+  PlainOps().Feed(ids, Ints({70, 71, 72}));
+  EXPECT_TRUE(SameBits(ids, Ints({4, 71, 0, 70, 72})));
+}
+
+TEST(GatherRows, LeavesWhatIsPastARow) {
+  const Array y = Floats({9, 9, 9, 9, 9, 9});
+  PlainOps().GatherRows(y->As({2, 3}), Floats({1, 2, 3, 4, 5, 6})->As({3, 2}), Ints({2, 0}));
+  EXPECT_TRUE(SameBits(y, Floats({5, 6, 9, 1, 2, 9})));
 }
 
 }  // namespace

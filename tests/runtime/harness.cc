@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <mutex>
 #include <thread>
 
@@ -56,6 +57,7 @@ void Lead(World& world, ReplicaRank& rank, const SchedulerOptions& options,
   Scheduler scheduler(options);
   const Traffic before = rank.mesh().tp_traffic();
   size_t next = 0;
+  std::deque<StepResult> own;  // of plans that are in flight to the scheduler still
   auto read_report = [&] {
     StepReport report = scheduler.TakeReport();
     for (const SequenceDelta& delta : report.deltas) {
@@ -71,19 +73,23 @@ void Lead(World& world, ReplicaRank& rank, const SchedulerOptions& options,
       scheduler.Submit(arrivals[next++].request);
     }
     while (auto bytes = world.PollReport()) scheduler.Commit(ParseResult(*bytes));
-    if (scheduler.n_in_flight() < rank.split().pp()) {
+    if (scheduler.n_in_flight() < scheduler.wanted_in_flight()) {
       if (auto plan = scheduler.Next()) {
         ++outcome->steps;
         outcome->sequence_parallel_steps += plan->sequence_parallel;
         if (world.size() > 1) world.Publish(Serialize(*plan));
         std::optional<StepResult> result;
         RunPlan(rank, *plan, recorder, &result);
-        if (result) scheduler.Commit(*result);
-        read_report();
+        if (result) own.push_back(std::move(*result));
         continue;
       }
     }
-    if (scheduler.n_in_flight() > 0) world.Wait(kNoDeadline, true);
+    if (!own.empty()) {
+      scheduler.Commit(own.front());
+      own.pop_front();
+    } else if (scheduler.n_in_flight() > 0) {
+      world.Wait(kNoDeadline, true);
+    }
     read_report();
   }
   read_report();
@@ -97,7 +103,7 @@ void Lead(World& world, ReplicaRank& rank, const SchedulerOptions& options,
 }  // namespace
 
 Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals,
-                     std::optional<int64_t> sequence_parallel_tokens) {
+                     const Scheduling& scheduling) {
   const int n = options.layout.n_ranks();
   std::vector<std::unique_ptr<World>> worlds;
   if (n == 1) {
@@ -113,9 +119,11 @@ Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrival
     auto rank = ReplicaRank::Load(mine, *worlds[r]);
     ASSERT_TRUE(rank.ok()) << rank.status();
     if (r == 0) {
-      SchedulerOptions scheduling = (*rank)->scheduler_options();
-      if (sequence_parallel_tokens) scheduling.sequence_parallel_tokens = *sequence_parallel_tokens;
-      Lead(*worlds[0], **rank, scheduling, arrivals, recorder, &outcome);
+      SchedulerOptions schedule = (*rank)->scheduler_options();
+      schedule.sequence_parallel_tokens =
+          scheduling.sequence_parallel_tokens.value_or(schedule.sequence_parallel_tokens);
+      schedule.ahead = scheduling.ahead.value_or(schedule.ahead);
+      Lead(*worlds[0], **rank, schedule, arrivals, recorder, &outcome);
     } else {
       Follow(*worlds[r], **rank, recorder);
     }

@@ -25,10 +25,15 @@ struct Outcome {
   Traffic traffic;  // of rank 0's tensor-parallel group, in these steps
 };
 
-// The sequences' seeds must differ: they name the logits. `sequence_parallel_tokens`: in place of
-// what the layout says, see SchedulerOptions.
+// In place of what the layout and the device say: see SchedulerOptions.
+struct Scheduling {
+  std::optional<int64_t> sequence_parallel_tokens;
+  std::optional<bool> ahead;
+};
+
+// The sequences' seeds must differ: they name the logits.
 Outcome RunOnThreads(const ReplicaOptions& options, std::vector<Arrival> arrivals,
-                     std::optional<int64_t> sequence_parallel_tokens = {});
+                     const Scheduling& scheduling = {});
 
 std::string GoldenModel(const std::string& name);  // tests/golden/logits/<name>
 std::string BundledModel();                        // examples/models/…

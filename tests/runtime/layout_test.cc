@@ -174,6 +174,16 @@ TEST_P(LayoutTest, SameBitsUnderPreemption) {
   const Outcome few = RunOnThreads(options, Requests());
   EXPECT_GT(few.stats.preemptions, 0);
   ExpectSameBits(few, Reference(GetParam()), "preempted");
+  const Outcome ahead = RunOnThreads(options, Requests(), {.ahead = true});
+  EXPECT_GT(ahead.stats.preemptions, 0);
+  ExpectSameBits(ahead, Reference(GetParam()), "preempted, planning ahead");
+}
+
+TEST_P(LayoutTest, SameBitsWhenPlanningAhead) {
+  ReplicaOptions options = Base(GetParam());
+  options.layout.tp = 2;
+  ExpectSameBits(RunOnThreads(options, Requests(), {.ahead = true}), Reference(GetParam()),
+                 "planning ahead");
 }
 
 class Draws {
@@ -244,14 +254,17 @@ TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
     options.threads = draw(1, 3);
     options.prefix_cache = draw.OneIn(2);
     options.avx512 = draw.OneIn(2);
-    std::optional<int64_t> switch_at;
-    if (options.layout.sequence_parallel == SequenceParallel::kAuto) switch_at = draw(2, 30);
+    Scheduling scheduling;
+    if (options.layout.sequence_parallel == SequenceParallel::kAuto) {
+      scheduling.sequence_parallel_tokens = draw(2, 30);
+    }
+    scheduling.ahead = options.layout.pp == 1 && i % 2 == 0;
     std::shuffle(arrivals.begin(), arrivals.end(), draw.random());
-    const std::string what =
-        StrCat("draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp, " sp ",
-               static_cast<int>(options.layout.sequence_parallel), " rows ", options.max_rows,
-               " tokens ", options.max_batch_tokens, " threads ", options.threads);
-    const Outcome got = RunOnThreads(options, arrivals, switch_at);
+    const std::string what = StrCat(
+        "draw ", i, ": tp ", options.layout.tp, " pp ", options.layout.pp, " sp ",
+        static_cast<int>(options.layout.sequence_parallel), " rows ", options.max_rows, " tokens ",
+        options.max_batch_tokens, " threads ", options.threads, " ahead ", *scheduling.ahead);
+    const Outcome got = RunOnThreads(options, arrivals, scheduling);
     ExpectSameBits(got, expected, what);
     if (HasFatalFailure()) return;
     preemptions += got.stats.preemptions;

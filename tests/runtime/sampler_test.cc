@@ -50,9 +50,10 @@ std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& log
     for (const auto& row : logits) {
       here.insert(here.end(), row.begin() + vocab.begin, row.begin() + vocab.end);
     }
-    ids[r] = sampler.Sample(
+    const Tensor drawn = sampler.Sample(
         Tensor(here.data(), DType::kF32, {static_cast<int64_t>(logits.size()), vocab.size()}),
         rows);
+    ids[r].assign(drawn.i32(), drawn.i32() + drawn.size());
   };
   std::vector<std::thread> threads;
   for (int r = 1; r < tp; ++r) threads.emplace_back(run, r);
@@ -98,7 +99,8 @@ int32_t DrawAmong(const std::vector<float>& logits, const std::vector<int32_t>& 
   auto ops = MakeCpuOps({});
   Scored best;
   const Draw draw{1 / row.params.temperature, row.params.seed, row.choice, row.token_index};
-  (*ops)->SampleArgmax({&best, 1}, Tensor(masked.data(), DType::kF32, {1, kVocab}), {&draw, 1}, 0);
+  (*ops)->DrawBest(ScoredTensor(&best, 1), Tensor(masked.data(), DType::kF32, {1, kVocab}),
+                   {&draw, 1}, Tensor(), 0);
   return best.id;
 }
 

@@ -163,6 +163,61 @@ TEST(SchedulerTest, StepsOfEnoughTokensAreSequenceParallel) {
   }
 }
 
+TEST(SchedulerTest, PlansIdsThatAreUnderWay) {
+  SchedulerOptions options = Options();
+  options.ahead = true;
+  Scheduler scheduler(options);
+  scheduler.Submit(Request(1, 2, 4));
+  SequenceRequest stopping = Request(2, 3, 9);
+  stopping.stop_ids = {99};
+  stopping.min_tokens = 1;
+  scheduler.Submit(stopping);
+  const auto first = scheduler.Next();
+  ASSERT_EQ(first->samples.size(), 2u);
+  const auto second = scheduler.Next();
+  EXPECT_THAT(second->tokens, ElementsAre(~0, ~1));
+  EXPECT_THAT(second->positions, ElementsAre(2, 3));
+  EXPECT_EQ(second->samples[0].token_index, 1u);
+  EXPECT_EQ(scheduler.n_in_flight(), scheduler.wanted_in_flight());
+
+  scheduler.Commit({.plan_id = first->id, .ids = {11, 21}});
+  const auto third = scheduler.Next();
+  EXPECT_THAT(third->tokens, ElementsAre(~0, ~1));
+  EXPECT_EQ(third->samples[1].token_index, 2u);
+  // The second one stops: what is under way for it comes to nothing.
+  scheduler.Commit({.plan_id = second->id, .ids = {12, 99}});
+  const auto fourth = scheduler.Next();
+  EXPECT_THAT(fourth->tokens, ElementsAre(~0));
+  EXPECT_THAT(fourth->positions, ElementsAre(4));
+  scheduler.Commit({.plan_id = third->id, .ids = {13, 55}});
+  EXPECT_FALSE(scheduler.Next()) << "the last id is under way";
+  scheduler.Commit({.plan_id = fourth->id, .ids = {14}});
+  EXPECT_FALSE(scheduler.has_work());
+
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 2u);
+  EXPECT_THAT(report.deltas[0].ids, ElementsAre(11, 12, 13, 14));
+  EXPECT_THAT(report.deltas[1].ids, ElementsAre(21));
+  EXPECT_EQ(report.deltas[1].finish, FinishReason::kStop);
+  EXPECT_EQ(report.stats.kv_blocks_used, 0);
+}
+
+// The prefix tree holds what is known: a block's last id is entered when it has come.
+TEST(SchedulerTest, EntersABlockWhenItsLastIdIsKnown) {
+  SchedulerOptions options = Options();
+  options.ahead = true;
+  Scheduler scheduler(options);
+  scheduler.Submit(Request(1, 7, 4));
+  const auto first = scheduler.Next(), second = scheduler.Next();  // the eighth token is under way
+  SequenceRequest longer = Request(2, 1, 1);
+  longer.prompt_ids = Request(1, 7, 4).prompt_ids;
+  longer.prompt_ids.insert(longer.prompt_ids.end(), {50, 60, 70});
+  scheduler.Commit({.plan_id = first->id, .ids = {50}});
+  scheduler.Submit(longer);
+  const auto third = scheduler.Next();
+  EXPECT_THAT(third->tokens, ElementsAre(~0, 60, 70)) << "two blocks of four are shared";
+}
+
 TEST(SchedulerTest, DecodingRowsAreSpreadOverAPlanPerStage) {
   SchedulerOptions options = Options();
   options.max_rows = 6;

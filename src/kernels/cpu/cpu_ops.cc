@@ -7,12 +7,12 @@
 
 #include "hwy/targets.h"
 #include "kernels/cpu/attention.h"
+#include "kernels/cpu/cutoff.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/linear.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/thread_pool.h"
-#include "kernels/cpu/top_logits.h"
 
 namespace trireme {
 namespace cpu {
@@ -29,6 +29,23 @@ void CheckActivation(const Tensor& t) {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+Scored* Scores(Tensor t) { return reinterpret_cast<Scored*>(t.i32()); }
+
+class HostCopy : public Readback {
+ public:
+  explicit HostCopy(size_t bytes) : memory_(bytes) {}
+  void Start(Tensor from) override {
+    n_ = from.empty() ? 0 : from.bytes();
+    CHECK_LE(n_, memory_.size());
+    if (n_ > 0) std::memcpy(memory_.data(), from.raw(), n_);
+  }
+  std::span<const std::byte> Wait() override { return {memory_.data(), n_}; }
+
+ private:
+  std::vector<std::byte> memory_;
+  size_t n_ = 0;
+};
+
 class CpuOps : public Ops {
  public:
   CpuOps(const CpuOptions& options, bool avx512)
@@ -37,8 +54,9 @@ class CpuOps : public Ops {
         pool_(options.n_threads, options.cpus),
         linear_(kernels_.linear, pool_),
         attention_(kernels_.attention, pool_),
-        top_logits_(kernels_.vocab),
-        max_rows_(options.max_rows) {}
+        max_rows_(options.max_rows) {
+    for (int i = 0; i < options.n_threads; ++i) cutoffs_.emplace_back(kernels_.vocab);
+  }
 
   Buffer Allocate(size_t bytes) override { return AllocateZeroed(bytes); }
   void Synchronize() override {}
@@ -48,6 +66,9 @@ class CpuOps : public Ops {
 
   void Download(void* to, Tensor from) override {
     if (!from.empty()) std::memcpy(to, from.raw(), from.bytes());
+  }
+  std::unique_ptr<Readback> MakeReadback(size_t bytes) override {
+    return std::make_unique<HostCopy>(bytes);
   }
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
@@ -144,8 +165,8 @@ class CpuOps : public Ops {
   }
   void GatherRows(Tensor y, Tensor x, Tensor rows) override {
     CHECK(x.dtype() == y.dtype());
-    CHECK_EQ(x.dim(1), y.dim(1));
-    if (y.empty()) return;
+    CHECK_LE(x.dim(1), y.dim(1));
+    if (y.empty() || x.empty()) return;
     const size_t row_bytes = static_cast<size_t>(x.dim(1)) * SizeOf(x.dtype());
     for (int64_t i = 0; i < y.dim(0); ++i) {
       const int64_t row = rows.i32()[i];
@@ -172,36 +193,61 @@ class CpuOps : public Ops {
     }
   }
 
-  void MaskAfter(Tensor logits, Scored last, int64_t first_id) override {
-    for (int64_t v = 0; v < logits.size(); ++v) {
-      const float logit = logits.f32()[v];
-      const int64_t id = first_id + v;
-      const bool stays = logit > last.score || (logit == last.score && id <= last.id);
-      if (!stays) logits.f32()[v] = -kInfinity;
-    }
-  }
-
-  void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
-                    int64_t first_id) override {
-    CHECK_EQ(best.size(), draws.size());
-    CHECK_EQ(static_cast<int64_t>(best.size()), logits.dim(0));
-    const int64_t v = logits.dim(1);
-    pool_.For(logits.dim(0), [&](int64_t i, int) {
-      const auto row = static_cast<size_t>(i);
-      best[row] = kernels_.vocab.sample(logits.f32() + i * v, v, draws[row], first_id);
+  void FindCutoffs(Tensor lasts, Tensor logits, std::span<const int64_t> firsts,
+                   std::span<const Filter> filters) override {
+    const int64_t n_shards = logits.dim(0), n_rows = logits.dim(1), width = logits.dim(2);
+    CHECK_EQ(static_cast<int64_t>(firsts.size()), n_shards + 1);
+    CHECK_LE(static_cast<int64_t>(filters.size()), n_rows);
+    const int64_t v = firsts.back() - firsts.front();
+    float* whole = n_shards == 1 ? nullptr : rows_.Get<float>(n_rows * v);
+    pool_.For(static_cast<int64_t>(filters.size()), [&](int64_t i, int thread) {
+      const float* row = logits.f32() + i * width;
+      if (n_shards > 1) {
+        for (int64_t shard = 0; shard < n_shards; ++shard) {
+          const size_t n = static_cast<size_t>(firsts[shard + 1] - firsts[shard]);
+          std::memcpy(whole + i * v + firsts[shard] - firsts[0],
+                      logits.f32() + (shard * n_rows + i) * width, n * sizeof(float));
+        }
+        row = whole + i * v;
+      }
+      const Filter& filter = filters[static_cast<size_t>(i)];
+      Scored last =
+          cutoffs_[static_cast<size_t>(thread)].Find({row, static_cast<size_t>(v)}, filter);
+      if (last.id >= 0) last.id += static_cast<int32_t>(firsts.front());
+      Scores(lasts)[filter.row] = last;
     });
   }
 
-  void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) override {
-    top_logits_.Find(top, {logits.f32(), static_cast<size_t>(logits.size())}, first_id);
+  void DrawBest(Tensor best, Tensor logits, std::span<const Draw> draws, Tensor lasts,
+                int64_t first_id) override {
+    CHECK_EQ(best.dim(0), static_cast<int64_t>(draws.size()));
+    CHECK_EQ(best.dim(0), logits.dim(0));
+    const int64_t v = logits.dim(1);
+    pool_.For(logits.dim(0), [&](int64_t i, int) {
+      const Scored last = lasts.empty() ? Scored{} : Scores(lasts)[i];
+      Scores(best)[i] = kernels_.vocab.sample(logits.f32() + i * v, v,
+                                              draws[static_cast<size_t>(i)], last, first_id);
+    });
   }
 
-  void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds, float max,
-               float inverse_temperature) override {
-    CHECK_EQ(bounds.size(), sums.size() + 1);
-    for (size_t c = 0; c < sums.size(); ++c) {
-      sums[c] = kernels_.vocab.exp_sum(logits.f32() + bounds[c], bounds[c + 1] - bounds[c], max,
-                                       inverse_temperature);
+  void PickWinners(Tensor ids, Tensor best) override {
+    const int64_t rows = ids.dim(0);
+    for (int64_t i = 0; i < rows; ++i) {
+      Scored winner;
+      for (int64_t shard = 0; shard < best.dim(0); ++shard) {
+        const Scored& other = Scores(best)[shard * rows + i];
+        const bool before =
+            other.score > winner.score || (other.score == winner.score && other.id < winner.id);
+        if (other.id >= 0 && (winner.id < 0 || before)) winner = other;
+      }
+      ids.i32()[i] = winner.id;
+    }
+  }
+
+  void Feed(Tensor ids, Tensor drawn) override {
+    for (int64_t t = 0; t < ids.size(); ++t) {
+      int32_t& id = ids.i32()[t];
+      if (id < 0) id = drawn.i32()[~id];
     }
   }
 
@@ -220,7 +266,7 @@ class CpuOps : public Ops {
   ThreadPool pool_;
   LinearDriver linear_;
   AttentionDriver attention_;
-  TopLogitsFinder top_logits_;
+  std::vector<CutoffFinder> cutoffs_;  // per thread
   Scratch rows_;
   const int64_t max_rows_;
 };

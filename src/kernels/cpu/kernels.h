@@ -125,8 +125,11 @@ struct AttentionKernels {
 // ---- vocabulary ----
 
 struct VocabKernels {
-  Scored (*sample)(const float* logits, int64_t v, const Draw& draw, int64_t first_id);
-  float (*exp_sum)(const float* logits, int64_t n, float max, float inverse_temperature);
+  // last.id -1: nothing is cut.
+  Scored (*sample)(const float* logits, int64_t v, const Draw& draw, Scored last, int64_t first_id);
+  // See Filter.
+  void (*masses)(const float* logits, int64_t n, float max, float inverse_temperature,
+                 uint64_t* masses);
   // How many leading logits, in blocks of 16, have none above `threshold`: what a scan may skip.
   int64_t (*skip_below)(const float* logits, int64_t n, float threshold);
 };

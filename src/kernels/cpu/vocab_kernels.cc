@@ -1,4 +1,4 @@
-// Over the vocabulary: the seeded draw, sums of exponentials, scans for large logits.
+// Over the vocabulary: the seeded draw, masses, scans for large logits.
 #include "kernels/cpu/targets.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -64,12 +64,14 @@ Scored SampleGreedy(const float* logits, int64_t v, int64_t first_id) {
   return Winner(best);
 }
 
-Scored Sample(const float* logits, int64_t v, const Draw& draw, int64_t first_id) {
+Scored Sample(const float* logits, int64_t v, const Draw& draw, Scored last, int64_t first_id) {
   if (v == 0) return {-HUGE_VALF, -1};
   if (std::isinf(draw.inverse_temperature)) return SampleGreedy(logits, v, first_id);
   Best best = {Set16(-HUGE_VALF), Set16(static_cast<int32_t>(first_id))};
   F32x16 threshold = best.score;  // the best of all lanes
   const F32x16 scale = Set16(draw.inverse_temperature);
+  const bool cut = last.id >= 0;
+  const F32x16 last_logit = Set16(cut ? last.score : -HUGE_VALF);
   alignas(64) uint32_t words[5 * kLanes] = {};  // 64 draws from a counter on, and room to read on
   for (int64_t i = -(first_id % 4); i < v; i += 4 * kLanes) {
     Philox16(draw.seed, static_cast<uint32_t>((first_id + i) / 4), draw.token_index, draw.choice,
@@ -80,23 +82,31 @@ Scored Sample(const float* logits, int64_t v, const Draw& draw, int64_t first_id
       const F32x16 l = LoadLogits(logits + j, end - j);
       // Few can win: the logarithms are spent on vectors that hold one that might.
       if (!AnyTrue(Gt(MulAdd(l, scale, NoiseBound(r)), threshold))) continue;
-      Offer(best, MulAdd(l, scale, Gumbel(r)), Iota16(static_cast<int32_t>(first_id + j)));
+      const int64_t n_ties = cut ? std::clamp<int64_t>(last.id + 1 - first_id - j, 0, kLanes) : 0;
+      const F32x16 score = MulAdd(l, scale, Gumbel(r)), never = Set16(-HUGE_VALF);
+      const F32x16 tie = IfThenElse(FirstN16(n_ties), score, never);
+      const F32x16 kept = IfThenElse(Eq(l, last_logit), tie, never);
+      Offer(best, IfThenElse(Gt(l, last_logit), score, kept),
+            Iota16(static_cast<int32_t>(first_id + j)));
       threshold = Set16(MaxLanes(best.score));
     }
   }
   return Winner(best);
 }
 
-// Column i in lane i mod 16, then across the lanes. NaN adds nothing.
-float ExpSum(const float* logits, int64_t n, float max, float inverse_temperature) {
-  F32x16 sum = Zero16();
+void Masses(const float* logits, int64_t n, float max, float inverse_temperature,
+            uint64_t* masses) {
+  constexpr float kOne = 0x1p40f;
   for (int64_t i = 0; i < n; i += kLanes) {
-    const F32x16 x =
-        Mul(Sub(LoadLogits(logits + i, n - i), Set16(max)), Set16(inverse_temperature));
-    const F32x16 e = Exp(x);
-    sum = Add(sum, IfThenElse(IsNaN(e), Zero16(), e));
+    const F32x16 l = LoadLogits(logits + i, n - i);
+    const F32x16 e = Exp(Mul(Sub(l, Set16(max)), Set16(inverse_temperature)));
+    alignas(64) float values[kLanes];
+    Store16(Mul(IfThenElse(Eq(l, Set16(max)), Set16(1.0f), IfThenElse(IsNaN(e), Zero16(), e)),
+                Set16(kOne)),
+            values);
+    const int64_t here = std::min(n - i, kLanes);
+    for (int64_t j = 0; j < here; ++j) masses[i + j] = static_cast<uint64_t>(values[j]);
   }
-  return SumLanes(sum);
 }
 
 int64_t SkipBelow(const float* logits, int64_t n, float threshold) {
@@ -109,7 +119,7 @@ int64_t SkipBelow(const float* logits, int64_t n, float threshold) {
 }  // namespace
 
 VocabKernels MakeVocabKernels() {
-  return {.sample = Sample, .exp_sum = ExpSum, .skip_below = SkipBelow};
+  return {.sample = Sample, .masses = Masses, .skip_below = SkipBelow};
 }
 
 }  // namespace trireme::cpu::HWY_NAMESPACE

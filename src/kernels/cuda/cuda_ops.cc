@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <utility>
 
 #include "kernels/cuda/attention.h"
@@ -22,6 +23,8 @@ constexpr size_t kRingBytes = size_t{4} << 20;
 void CheckActivation(Tensor t) {
   CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
 }
+
+Scored* Scores(Tensor t) { return reinterpret_cast<Scored*>(t.i32()); }
 
 // An array on the device that a verb fills from the host or gives to it.
 template <typename T>
@@ -43,6 +46,65 @@ class DeviceArray {
   Buffer buffer_;
 };
 
+class PinnedReadback : public Readback {
+ public:
+  PinnedReadback(DeviceWait& wait, size_t bytes)
+      : wait_(wait), memory_(AllocatePinned(std::max<size_t>(bytes, 1))) {
+    Check(cudaEventCreateWithFlags(&copied_, cudaEventDisableTiming), "cudaEventCreateWithFlags");
+  }
+  ~PinnedReadback() override { cudaEventDestroy(copied_); }
+  void Start(Tensor from) override {
+    n_ = from.empty() ? 0 : from.bytes();
+    CHECK_LE(n_, memory_.bytes());
+    if (n_ > 0) {
+      Check(cudaMemcpyAsync(memory_.data(), from.raw(), n_, cudaMemcpyDeviceToHost, wait_.stream()),
+            "cudaMemcpyAsync");
+    }
+    Check(cudaEventRecord(copied_, wait_.stream()), "cudaEventRecord");
+  }
+  std::span<const std::byte> Wait() override {
+    wait_.Await(copied_, "a step");
+    return {memory_.data(), n_};
+  }
+
+ private:
+  DeviceWait& wait_;
+  Buffer memory_;
+  cudaEvent_t copied_ = nullptr;
+  size_t n_ = 0;
+};
+
+// What a function enqueued.
+class Graph {
+ public:
+  Graph() = default;
+  Graph(cudaStream_t stream, const std::function<void()>& work) {
+    // Other threads' calls are their own affair.
+    Check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal),
+          "cudaStreamBeginCapture");
+    work();
+    cudaGraph_t graph = nullptr;
+    Check(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+    Check(cudaGraphInstantiate(&exec_, graph, 0), "cudaGraphInstantiate");
+    Check(cudaGraphDestroy(graph), "cudaGraphDestroy");
+  }
+  Graph(Graph&& other) noexcept { *this = std::move(other); }
+  Graph& operator=(Graph&& other) noexcept {
+    std::swap(exec_, other.exec_);
+    return *this;
+  }
+  ~Graph() {
+    if (exec_ != nullptr) cudaGraphExecDestroy(exec_);
+  }
+  bool recorded() const { return exec_ != nullptr; }
+  void Launch(cudaStream_t stream) const {
+    Check(cudaGraphLaunch(exec_, stream), "cudaGraphLaunch");
+  }
+
+ private:
+  cudaGraphExec_t exec_ = nullptr;
+};
+
 class CudaOps : public Ops {
  public:
   explicit CudaOps(const CudaOptions& options)
@@ -57,10 +119,8 @@ class CudaOps : public Ops {
         dropout_rows_(options.max_tokens),
         draws_(options.max_rows),
         partial_(options.max_rows * kDrawSlices),
-        best_(options.max_rows),
-        top_(options.max_vocab),
-        banned_(1024),
-        sums_(kMostChunks) {}
+        filters_(options.max_rows),
+        banned_(1024) {}
 
   ~CudaOps() override { Synchronize(); }
 
@@ -77,6 +137,17 @@ class CudaOps : public Ops {
   }
   void Download(void* to, Tensor from) override {
     if (!from.empty()) ToHost(to, from.raw(), from.bytes());
+  }
+  bool Asynchronous() const override { return true; }
+  std::unique_ptr<Readback> MakeReadback(size_t bytes) override {
+    return std::make_unique<PinnedReadback>(wait_, bytes);
+  }
+  void Replay(const std::string& key, const std::function<void()>& work) override {
+    // The first time it is only run: memory that its calls keep is allocated then.
+    auto [graph, is_new] = graphs_.try_emplace(key);
+    if (is_new) return work();
+    if (!graph->second.recorded()) graph->second = Graph(stream_, work);
+    graph->second.Launch(stream_);
   }
 
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource& source,
@@ -132,7 +203,7 @@ class CudaOps : public Ops {
   }
   void GatherRows(Tensor y, Tensor x, Tensor rows) override {
     CHECK(x.dtype() == y.dtype());
-    CHECK_EQ(x.dim(1), y.dim(1));
+    CHECK_LE(x.dim(1), y.dim(1));
     cuda::GatherRows(y, x, rows, stream_);
   }
 
@@ -159,48 +230,30 @@ class CudaOps : public Ops {
     if (ids.empty()) return;
     cuda::Ban(logits, ToDevice(banned_, ids), static_cast<int>(ids.size()), first_id, stream_);
   }
-  void MaskAfter(Tensor logits, Scored last, int64_t first_id) override {
-    cuda::MaskAfter(logits, last, first_id, stream_);
+  void FindCutoffs(Tensor lasts, Tensor logits, std::span<const int64_t> firsts,
+                   std::span<const Filter> filters) override {
+    CHECK_EQ(static_cast<int64_t>(firsts.size()), logits.dim(0) + 1);
+    CHECK_LE(static_cast<int64_t>(filters.size()), logits.dim(1));
+    CHECK_LE(logits.dim(0), int64_t{kMostShards});
+    ShardFirsts shards{.n = static_cast<int>(logits.dim(0))};
+    std::copy(firsts.begin(), firsts.end(), shards.firsts);
+    cuda::FindCutoffs(Scores(lasts), logits, shards, ToDevice(filters_, filters),
+                      static_cast<int>(filters.size()), stream_);
   }
-  void SampleArgmax(std::span<Scored> best, Tensor logits, std::span<const Draw> draws,
-                    int64_t first_id) override {
-    CHECK_EQ(best.size(), draws.size());
-    CHECK_EQ(static_cast<int64_t>(best.size()), logits.dim(0));
-    if (best.empty()) return;
-    if (logits.dim(1) == 0) {
-      std::fill(best.begin(), best.end(), Scored{-std::numeric_limits<float>::infinity(), -1});
-      return;
-    }
-    const auto n = static_cast<int64_t>(best.size());
-    const Draw* on_device = ToDevice(draws_, draws);
-    Scored* winners = best_.Get(n);
-    cuda::DrawBest(winners, partial_.Get(n * kDrawSlices), logits, on_device, first_id, stream_);
-    ToHost(best.data(), winners, best.size_bytes());
-    Synchronize();
+  void DrawBest(Tensor best, Tensor logits, std::span<const Draw> draws, Tensor lasts,
+                int64_t first_id) override {
+    const auto n = static_cast<int64_t>(draws.size());
+    CHECK_EQ(best.dim(0), n);
+    CHECK_EQ(logits.dim(0), n);
+    if (n == 0) return;
+    cuda::DrawBest(Scores(best), partial_.Get(n * kDrawSlices), logits, ToDevice(draws_, draws),
+                   lasts.empty() ? nullptr : Scores(lasts), first_id, stream_);
   }
-  void TopLogits(std::span<Scored> top, Tensor logits, int64_t first_id) override {
-    const auto m = std::min<int64_t>(static_cast<int64_t>(top.size()), logits.size());
-    if (m > 0) {
-      Scored* unsorted = top_.Get(m);
-      cuda::TopUnsorted(unsorted, static_cast<int>(m), logits, first_id, stream_);
-      ToHost(top.data(), unsorted, static_cast<size_t>(m) * sizeof(Scored));
-      Synchronize();
-    }
-    std::sort(top.begin(), top.begin() + m, [](const Scored& a, const Scored& b) {
-      return a.score > b.score || (a.score == b.score && a.id < b.id);
-    });
-    std::fill(top.begin() + m, top.end(), Scored{-std::numeric_limits<float>::infinity(), -1});
+  void PickWinners(Tensor ids, Tensor best) override {
+    CHECK_EQ(best.dim(1), ids.dim(0));
+    cuda::PickWinners(ids, Scores(best), static_cast<int>(best.dim(0)), stream_);
   }
-  void ExpSums(std::span<float> sums, Tensor logits, std::span<const int64_t> bounds, float max,
-               float inverse_temperature) override {
-    CHECK_EQ(bounds.size(), sums.size() + 1);
-    CHECK_LE(sums.size(), static_cast<size_t>(kMostChunks));
-    ChunkBounds chunks{.n = static_cast<int>(sums.size())};
-    std::copy(bounds.begin(), bounds.end(), chunks.bounds);
-    cuda::ExpSums(sums_.data(), logits, chunks, max, inverse_temperature, stream_);
-    ToHost(sums.data(), sums_.data(), sums.size_bytes());
-    Synchronize();
-  }
+  void Feed(Tensor ids, Tensor drawn) override { cuda::Feed(ids, drawn, stream_); }
 
  private:
   template <typename T>
@@ -239,9 +292,10 @@ class CudaOps : public Ops {
   Buffer workspace_;  // of attention
   DeviceArray<DropoutRow> dropout_rows_;
   DeviceArray<Draw> draws_;
-  DeviceArray<Scored> partial_, best_, top_;
+  DeviceArray<Scored> partial_;
+  DeviceArray<Filter> filters_;
   DeviceArray<int32_t> banned_;
-  DeviceArray<float> sums_;
+  std::map<std::string, Graph> graphs_;
 };
 
 }  // namespace

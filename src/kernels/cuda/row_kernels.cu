@@ -90,11 +90,12 @@ __global__ void GatedSiluKernel(T* y, const T* x, int64_t rows, int n) {
 
 // Bytes of whole rows; `rows` null: row i is row i.
 template <typename T>
-__global__ void GatherRowsKernel(T* y, const T* x, const int32_t* rows, int64_t n_rows, int64_t n) {
+__global__ void GatherRowsKernel(T* y, const T* x, const int32_t* rows, int64_t n_rows,
+                                 int64_t y_stride, int64_t n) {
   const int64_t i = ColumnOf<1>();
   if (i >= n) return;
   for (int64_t row = blockIdx.y; row < n_rows; row += gridDim.y)
-    y[row * n + i] = x[rows[row] * n + i];
+    y[row * y_stride + i] = x[rows[row] * n + i];
 }
 
 // y[t] = w[ids[t] - first_row], or 0 where that row is not here.   w: [n_rows,stride] of W
@@ -233,10 +234,11 @@ void GatedSilu(Tensor y, Tensor x, cudaStream_t stream) {
 }
 
 void GatherRows(Tensor y, Tensor x, Tensor rows, cudaStream_t stream) {
-  if (y.empty()) return;
+  if (y.empty() || x.empty()) return;
   const auto gather = [&]<typename T>(T) {
-    Launch<GatherRowsKernel<T>>(RowGrid(y.dim(0), y.dim(1), 1, stream), static_cast<T*>(y.raw()),
-                                static_cast<const T*>(x.raw()), rows.i32(), y.dim(0), y.dim(1));
+    Launch<GatherRowsKernel<T>>(RowGrid(y.dim(0), x.dim(1), 1, stream), static_cast<T*>(y.raw()),
+                                static_cast<const T*>(x.raw()), rows.i32(), y.dim(0), y.dim(1),
+                                x.dim(1));
   };
   SizeOf(x.dtype()) == 4 ? gather(uint32_t()) : gather(uint16_t());
 }

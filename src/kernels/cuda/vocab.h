@@ -11,26 +11,27 @@ namespace trireme::cuda {
 // Blocks that share a row of logits in a draw.
 constexpr int kDrawSlices = 16;
 
-// best[i] as SampleArgmax says, for V > 0.
-//   partial: [S, kDrawSlices], overwritten   logits: [S,V]   draws: [S] on the device
-void DrawBest(Scored* best, Scored* partial, Tensor logits, const Draw* draws, int64_t first_id,
-              cudaStream_t stream);
+// As Ops says, draws and lasts on the device; lasts may be null.
+//   best: [S]   partial: [S, kDrawSlices], overwritten   logits: [S,V]   draws, lasts: [S]
+void DrawBest(Scored* best, Scored* partial, Tensor logits, const Draw* draws, const Scored* lasts,
+              int64_t first_id, cudaStream_t stream);
+
+//   ids: [S]   best: [n_shards,S]
+void PickWinners(Tensor ids, const Scored* best, int n_shards, cudaStream_t stream);
+
+void Feed(Tensor ids, Tensor drawn, cudaStream_t stream);
 
 //   logits: [V]   ids: [n] on the device
 void Ban(Tensor logits, const int32_t* ids, int n, int64_t first_id, cudaStream_t stream);
-void MaskAfter(Tensor logits, Scored last, int64_t first_id, cudaStream_t stream);
 
-// The m largest of [V] logits, 0 < m <= V, as TopLogits says but in no order.
-void TopUnsorted(Scored* top, int m, Tensor logits, int64_t first_id, cudaStream_t stream);
-
-// Cuts of [V] logits into chunks, by value into the kernel.
-constexpr int kMostChunks = 64;
-struct ChunkBounds {
-  int64_t bounds[kMostChunks + 1];
+// Where each shard's ids begin, and the end, by value into the kernel.
+constexpr int kMostShards = 256;
+struct ShardFirsts {
+  int32_t firsts[kMostShards + 1];
   int n = 0;
 };
-//   sums: [n]
-void ExpSums(float* sums, Tensor logits, const ChunkBounds& bounds, float max,
-             float inverse_temperature, cudaStream_t stream);
+// As Ops says; filters: [F] on the device.
+void FindCutoffs(Scored* lasts, Tensor logits, const ShardFirsts& shards, const Filter* filters,
+                 int n_filters, cudaStream_t stream);
 
 }  // namespace trireme::cuda

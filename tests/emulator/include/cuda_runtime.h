@@ -17,6 +17,7 @@
 #define __forceinline__ inline
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __align__(n) alignas(n)
 
 #define threadIdx (::trireme::emulator::place.thread_index)
@@ -81,6 +82,12 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   const int lane = static_cast<int>(::trireme::emulator::place.lane);
   const int within = lane % width + static_cast<int>(delta);
   return __shfl_sync(mask, value, within < width ? within : lane % width, width);
+}
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
+  const int lane = static_cast<int>(::trireme::emulator::place.lane);
+  const int within = lane % width - static_cast<int>(delta);
+  return __shfl_sync(mask, value, within >= 0 ? within : lane % width, width);
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) {
   return ::trireme::emulator::Exchange<unsigned>(mask, "__ballot_sync", predicate,
@@ -239,5 +246,13 @@ cudaError_t EnqueueWork(cudaStream_t stream, Work work);
 // A launch, in the order of its stream. More shared memory than a block may have fails.
 cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes,
                          cudaStream_t stream, std::function<void()> body);
+
+// What this process has asked of the device so far.
+struct Counts {
+  int64_t allocations = 0;  // of device memory, and frees
+  int64_t questions = 0;    // how far a stream is, and waits for it
+  int64_t graphs_made = 0, graphs_launched = 0;
+};
+Counts CountsSoFar();
 
 }  // namespace trireme::emulator

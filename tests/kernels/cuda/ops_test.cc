@@ -25,6 +25,15 @@ Ops& Cuda() {
   return *ops;
 }
 
+Array ScoredArray(const std::vector<Scored>& scores) {
+  Array array(DType::kI32, {static_cast<int64_t>(scores.size()), 2});
+  std::memcpy(array->raw(), scores.data(), scores.size() * sizeof(Scored));
+  return array;
+}
+Scored ScoreAt(const Array& array, size_t i) {
+  return reinterpret_cast<const Scored*>(array->i32())[i];
+}
+
 Array Result(const DeviceArray& array) {
   Cuda().Synchronize();
   return Download(array);
@@ -196,12 +205,22 @@ TEST(CudaVocabTest, DrawsTheIdsOfTheCpu) {
       for (uint32_t i = 0; i < 6; ++i) {
         draws.push_back({i % 3 == 0 ? kInf : 0.5f * static_cast<float>(i), seed + i, i, i * 3});
       }
-      std::vector<Scored> expected(6), found(6);
-      PlainOps().SampleArgmax(expected, logits, draws, first_id);
-      Cuda().SampleArgmax(found, Upload(logits), draws, first_id);
+      const Array expected(DType::kI32, {6, 2});
+      const DeviceArray best(DType::kI32, {6, 2});
+      // Of every other row, some is cut off.
+      std::vector<Scored> lasts(6);
+      for (size_t i = 0; i < 6; i += 2) {
+        lasts[i] = {logits.at(static_cast<int64_t>(i) * v + v / 2),
+                    static_cast<int32_t>(first_id + v / 2)};
+      }
+      const Array cut = ScoredArray(lasts);
+      PlainOps().DrawBest(expected, logits, draws, cut, first_id);
+      Cuda().DrawBest(best, Upload(logits), draws, Upload(cut), first_id);
+      const Array found = Result(best);
       for (size_t i = 0; i < 6; ++i) {
-        EXPECT_EQ(found[i].id, expected[i].id) << v << " " << i;
-        EXPECT_NEAR(found[i].score, expected[i].score, 1e-5 * (1 + std::fabs(expected[i].score)));
+        const Scored want = ScoreAt(expected, i), have = ScoreAt(found, i);
+        EXPECT_EQ(have.id, want.id) << v << " " << i;
+        EXPECT_NEAR(have.score, want.score, 1e-5 * (1 + std::fabs(want.score)));
       }
     }
   }
@@ -210,69 +229,146 @@ TEST(CudaVocabTest, DrawsTheIdsOfTheCpu) {
 TEST(CudaVocabTest, GreedyTiesNanAndInfinity) {
   const auto best = [](const std::vector<float>& logits) {
     const Draw greedy = {.inverse_temperature = kInf};
-    Scored scored;
-    const DeviceArray row = Upload(Floats(logits));
-    Cuda().SampleArgmax({&scored, 1}, row->As({1, row->size()}), {&greedy, 1}, 100);
-    return scored.id;
+    const DeviceArray row = Upload(Floats(logits)), scored(DType::kI32, {1, 2});
+    Cuda().DrawBest(scored, row->As({1, row->size()}), {&greedy, 1}, Tensor(), 100);
+    return ScoreAt(Result(scored), 0).id;
   };
   EXPECT_EQ(best({1, 3, 3, 2}), 101);
   EXPECT_EQ(best({kNaN, 1, kNaN}), 101);
   EXPECT_EQ(best({-kInf, -kInf}), 100);
   EXPECT_EQ(best({kNaN}), 100);
   EXPECT_EQ(best({0, kInf, kInf}), 101);
-  Scored none;
   const Draw draw;
-  Cuda().SampleArgmax({&none, 1}, Tensor(nullptr, DType::kF32, {1, 0}), {&draw, 1}, 5);
-  EXPECT_EQ(none.id, -1);
+  const DeviceArray none(DType::kI32, {1, 2});
+  Cuda().DrawBest(none, Tensor(nullptr, DType::kF32, {1, 0}), {&draw, 1}, Tensor(), 5);
+  EXPECT_EQ(ScoreAt(Result(none), 0).id, -1);
 }
 
-TEST(CudaVocabTest, TopLogits) {
+// Masses may differ in the last places: filters are chosen so that the cut does not.
+TEST(CudaVocabTest, FindCutoffs) {
   uint32_t seed = 0;
-  for (const int64_t v : {1, 5, 1000, 3001}) {
-    for (const size_t m : {1, 5, 64, 1200, 4000}) {
+  for (const std::vector<int64_t>& firsts :
+       {std::vector<int64_t>{0, 1}, {9, 14}, {0, 3001}, {0, 0, 700, 700, 2900}, {3, 1500, 3000}}) {
+    const auto n_shards = static_cast<int64_t>(firsts.size()) - 1;
+    const int64_t v = firsts.back() - firsts.front(), rows = 5, width = v + 1;
+    Array shards(DType::kF32, {n_shards, rows, width});
+    const Array logits = Logits(rows, v, ++seed);
+    for (int64_t s = 0; s < n_shards; ++s) {
+      const int64_t first = firsts[static_cast<size_t>(s)],
+                    end = firsts[static_cast<size_t>(s) + 1];
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < width; ++i) {
+          const int64_t at = first - firsts.front() + i;
+          float logit = kInf;  // past the end
+          if (first + i < end) {
+            logit = logits.at(r * v + at);
+            if (r == 1) logit = std::round(logit);  // many ties
+            if (r == 2 && at % 5 == 0) logit = at % 2 == 0 ? kNaN : -kInf;
+            if (r == 3) logit = 1.5f;
+            if (r == 4 && at % 4 == 1) logit = at % 8 == 1 ? -0.0f : 0.0f;
+          }
+          shards.set((s * rows + r) * width + i, logit);
+        }
+      }
+    }
+    for (const Filter& filter :
+         {Filter{.top_k = 1}, Filter{.top_k = 7}, Filter{.top_k = static_cast<int32_t>(v / 2 + 1)},
+          Filter{.top_k = 5000}, Filter{.top_p = 0.5f, .inverse_temperature = 0.3f},
+          Filter{.top_p = 0.93f}, Filter{.top_p = 1e-6f}, Filter{.min_p = 0.07f},
+          Filter{.min_p = 1}, Filter{.top_k = 11, .top_p = 0.7f, .inverse_temperature = 0.2f},
+          Filter{.top_k = 40, .top_p = 0.8f, .min_p = 0.02f},
+          Filter{.top_p = 0.999f, .inverse_temperature = 100}}) {
       OrderThreads(++seed);
-      Array logits = Logits(1, v, seed);
-      for (int64_t i = 0; i < v; ++i) {  // many ties
-        if (i % 3 != 0) logits.set(i, std::round(logits.at(i)));
+      std::vector<Filter> filters;
+      for (int32_t r = 0; r < rows; ++r) {
+        filters.push_back(filter);
+        filters.back().row = (r + 2) % static_cast<int32_t>(rows);
       }
-      if (v > 4) {
-        logits.set(1, kNaN);
-        logits.set(2, -kInf);
-        logits.set(3, -0.0f);
-        logits.set(4, 0.0f);
-      }
-      std::vector<Scored> expected(m), found(m);
-      PlainOps().TopLogits(expected, logits->As({v}), 9);
-      Cuda().TopLogits(found, Upload(logits)->As({v}), 9);
-      for (size_t i = 0; i < m; ++i) {
-        ASSERT_EQ(found[i].id, expected[i].id) << v << " " << m << " " << i;
-        ASSERT_EQ(found[i].score, expected[i].score) << v << " " << m << " " << i;
+      const Array expected(DType::kI32, {rows, 2});
+      const DeviceArray lasts(DType::kI32, {rows, 2});
+      PlainOps().FindCutoffs(expected, shards, firsts, filters);
+      Cuda().FindCutoffs(lasts, Upload(shards), firsts, filters);
+      const Array found = Result(lasts);
+      for (size_t r = 0; r < static_cast<size_t>(rows); ++r) {
+        EXPECT_EQ(ScoreAt(found, r).id, ScoreAt(expected, r).id)
+            << "v " << v << " row " << r << " top_k " << filter.top_k << " top_p " << filter.top_p
+            << " min_p " << filter.min_p;
+        if (ScoreAt(expected, r).id < 0) continue;
+        EXPECT_EQ(ScoreAt(found, r).score, ScoreAt(expected, r).score);
       }
     }
   }
 }
 
-TEST(CudaVocabTest, BanAndMaskAfter) {
+TEST(CudaVocabTest, Ban) {
   const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf, 4});
   const DeviceArray found = Upload(logits);
   const std::vector<int32_t> banned = {99, 108, 109, 108};
   Cuda().Ban(found, banned, 100);
-  Cuda().MaskAfter(found, {3, 103}, 100);
   PlainOps().Ban(logits, banned, 100);
-  PlainOps().MaskAfter(logits, {3, 103}, 100);
   EXPECT_TRUE(SameBits(Result(found), logits));
 }
 
-TEST(CudaVocabTest, ExpSums) {
-  const Array logits = Logits(1, 3000, 5);
-  logits->f32()[7] = kNaN;
-  const std::vector<int64_t> bounds = {0, 1, 1, 1500, 3000};
-  std::vector<float> expected(4), found(4);
-  PlainOps().ExpSums(expected, logits->As({3000}), bounds, 12, 0.7f);
-  Cuda().ExpSums(found, Upload(logits)->As({3000}), bounds, 12, 0.7f);
-  for (size_t c = 0; c < 4; ++c) {
-    EXPECT_NEAR(found[c], expected[c], 1e-5 * expected[c]) << c;
+TEST(CudaVocabTest, PickWinnersAndFeed) {
+  constexpr int64_t kN = 300;
+  for (const int64_t n_shards : {1, 2, 5}) {
+    std::vector<Scored> scores;
+    for (int64_t i = 0; i < n_shards * kN; ++i) {
+      const bool none = i % 7 == 0 && i >= kN;
+      scores.push_back({static_cast<float>(i * 31 % 5), static_cast<int32_t>(none ? -1 : i)});
+    }
+    const Array best = ScoredArray(scores), expected(DType::kI32, {kN});
+    const DeviceArray ids(DType::kI32, {kN});
+    PlainOps().PickWinners(expected, best->As({n_shards, kN, 2}));
+    Cuda().PickWinners(ids, Upload(best)->As({n_shards, kN, 2}));
+    EXPECT_TRUE(SameBits(Result(ids), expected));
   }
+  Array ids = Ints(std::vector<int32_t>(kN, 3)), drawn = Ints(std::vector<int32_t>(kN, 0));
+  for (int32_t i = 0; i < kN; ++i) {
+    drawn->i32()[i] = 1000 + i;
+    if (i % 3 == 0) ids->i32()[i] = ~((i * 7) % int32_t{kN});
+  }
+  const DeviceArray fed = Upload(ids);
+  Cuda().Feed(fed, Upload(drawn));
+  PlainOps().Feed(ids, drawn);
+  EXPECT_TRUE(SameBits(Result(fed), ids));
+}
+
+// ---- graphs and copies back ----
+
+TEST(CudaDeviceTest, ReplaysWhatWasRecorded) {
+  Array x = Floats({1, 2, 3, 4});
+  const DeviceArray device = Upload(x);
+  int calls = 0;
+  const auto double_it = [&] {
+    ++calls;
+    Cuda().Add(device->As({1, 4}), device->As({1, 4}));
+  };
+  for (int i = 0; i < 4; ++i) Cuda().Replay("double", double_it);
+  EXPECT_EQ(calls, 2) << "run, then recorded";
+  EXPECT_TRUE(SameBits(Result(device), Floats({16, 32, 48, 64})));
+  Cuda().Replay("another", double_it);
+  EXPECT_EQ(calls, 3);
+  EXPECT_EQ(Result(device).at(0), 32);
+}
+
+TEST(CudaDeviceTest, ReadsBackWhatWasThereThen) {
+  const DeviceArray x = Upload(Floats({1, 2}));
+  const auto first = Cuda().MakeReadback(8), second = Cuda().MakeReadback(64);
+  const auto value = [](std::span<const std::byte> bytes) {
+    EXPECT_EQ(bytes.size(), 8u);
+    float value = 0;
+    std::memcpy(&value, bytes.data(), sizeof value);
+    return value;
+  };
+  first->Start(x);
+  Cuda().Add(x->As({1, 2}), x->As({1, 2}));
+  second->Start(x);
+  Cuda().Add(x->As({1, 2}), x->As({1, 2}));
+  EXPECT_EQ(value(first->Wait()), 1);
+  EXPECT_EQ(value(second->Wait()), 2);
+  first->Start(Tensor());
+  EXPECT_TRUE(first->Wait().empty());
 }
 
 TEST(CudaDeviceTest, NamesADeviceThatIsNotThere) {
