@@ -56,9 +56,15 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
   app.add_option(
          "--kv-cache-bytes", options_.kv_cache_bytes,
          "KV cache of a rank, such as 512M or 4G; 0: half of the free memory, at most 8G; on a "
-         "GPU nine tenths of its free memory")
+         "GPU what --gpu-memory-utilization says")
       ->transform(Size())
       ->type_name("SIZE");
+  app.add_option(
+         "--gpu-memory-utilization", options_.gpu_memory_utilization,
+         "the KV cache's share of what is free on a GPU when the weights are loaded and the "
+         "largest step has run")
+      ->check(Share())
+      ->type_name("X");
   app.add_option("--max-batch-tokens", options_.max_batch_tokens, "tokens of one step at most")
       ->transform(AtLeast(1))
       ->type_name("N");
@@ -123,6 +129,8 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
                                         StrCat(options_.threads),
                                         "--kv-cache-bytes",
                                         StrCat(options_.kv_cache_bytes),
+                                        "--gpu-memory-utilization",
+                                        StrCat(options_.gpu_memory_utilization),
                                         "--max-batch-tokens",
                                         StrCat(options_.max_batch_tokens),
                                         "--max-rows",

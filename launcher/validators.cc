@@ -50,6 +50,16 @@ CLI::Validator OneOf(std::vector<std::string> values) {
       "");
 }
 
+CLI::Validator Share() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        if (ParseNumber(text, &value) && value > 0 && value <= 1) return std::string();
+        return "expected a number above 0, at most 1" + ButNot(text);
+      },
+      "");
+}
+
 CLI::Validator Size() {
   return CLI::Validator(
       [](std::string& text) {

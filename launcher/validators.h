@@ -48,6 +48,7 @@ inline CLI::Validator AtLeast(int32_t least) { return Whole<int32_t>(least); }
 CLI::Validator Number();
 
 CLI::Validator Seconds();  // above 0
+CLI::Validator Share();    // above 0, at most 1
 
 CLI::Validator OneOf(std::vector<std::string> values);
 

@@ -14,7 +14,6 @@ constexpr char kCpuArithmetic[] = "cpu-1";
 constexpr char kCudaArithmetic[] = "cuda-1";
 constexpr char kCudaExactArithmetic[] = "cuda-exact-1";
 constexpr int64_t kLargestDefaultKvBytes = int64_t{8} << 30;
-constexpr double kDeviceMemoryUse = 0.9;  // of what is free
 
 std::vector<int> AllowedCpus() {
   cpu_set_t set;
@@ -100,10 +99,14 @@ absl::StatusOr<Device> Device::Open(DeviceKind kind, const CpuOptions& cpu, Cuda
   return device;
 }
 
-int64_t Device::KvBytes(int ranks_here) const {
-  if (cuda_ == nullptr) return std::min(AvailableMemory() / 2 / ranks_here, kLargestDefaultKvBytes);
+int64_t Device::FreeCudaBytes(int ranks_here) const {
   const int sharers = (ranks_here + n_devices_ - 1) / n_devices_;
-  return static_cast<int64_t>(kDeviceMemoryUse * static_cast<double>(CudaFreeBytes())) / sharers;
+  return CudaFreeBytes() / sharers;
+}
+
+int64_t Device::KvBytes(int ranks_here, double utilization) const {
+  if (cuda_ == nullptr) return std::min(AvailableMemory() / 2 / ranks_here, kLargestDefaultKvBytes);
+  return static_cast<int64_t>(utilization * static_cast<double>(FreeCudaBytes(ranks_here)));
 }
 
 }  // namespace trireme

@@ -34,9 +34,12 @@ class Device {
   // What tells results apart: devices that give the same bits have the same.
   const std::string& arithmetic() const { return arithmetic_; }
 
+  bool is_cuda() const { return cuda_ != nullptr; }
+  // A rank's share of the device memory that is free. `ranks_here`: of this host.
+  int64_t FreeCudaBytes(int ranks_here) const;
   // What a rank may take for its KV cache by default, when its weights are loaded: a share of the
-  // memory that is free. `ranks_here`: of this host, that load alike.
-  int64_t KvBytes(int ranks_here) const;
+  // memory that is free, on a GPU `utilization` of it.
+  int64_t KvBytes(int ranks_here, double utilization) const;
 
  private:
   std::unique_ptr<Ops> host_, cuda_;

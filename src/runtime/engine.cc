@@ -32,20 +32,10 @@ Engine::Engine(const ModelConfig& config, std::unique_ptr<Model> model, Mesh& me
       rope_(config) {
   Ops& ops = mesh.ops();
   const Split& split = mesh.split();
-  const int64_t K = split.kv_heads().size(), D = config.head_dim;
-  const int64_t page_bytes =
-      options.n_blocks * K * D * kKvBlockSize * static_cast<int64_t>(SizeOf(options.activations));
-  kv_pages_ = ops.Allocate(static_cast<size_t>(2 * page_bytes * split.layers().size()));
-  for (int64_t i = 0; i < split.layers().size(); ++i) {
-    std::byte* k = kv_pages_.data() + 2 * i * page_bytes;
-    kv_.push_back(
-        {Tensor(k, options.activations, {options.n_blocks, K, D, kKvBlockSize}),
-         Tensor(k + page_bytes, options.activations, {options.n_blocks, K, kKvBlockSize, D})});
-  }
-
+  SetKvBlocks(options.n_blocks);
   StepSize largest = options.largest;
   largest.n_tokens = RoundUp(largest.n_tokens, split.tp());
-  const Model::ArenaBytes bytes = model_->Arenas(largest, options.activations);
+  const ArenaBytes bytes = Arenas(config, split, largest, options.activations);
   const int64_t max_blocks = RoundUp(options.context_length, kKvBlockSize) / kKvBlockSize;
   const int64_t plan_bytes = (largest.n_rows * (max_blocks + 4) + 64) * 4;
   arenas_.step = Arena(ops.Allocate(bytes.step + static_cast<size_t>(plan_bytes)));
@@ -55,6 +45,22 @@ Engine::Engine(const ModelConfig& config, std::unique_ptr<Model> model, Mesh& me
   for (int i = 0; i < most_started(); ++i) {
     free_readbacks_.push_back(
         ops.MakeReadback(static_cast<size_t>(largest.n_rows) * sizeof(int32_t)));
+  }
+}
+
+void Engine::SetKvBlocks(int64_t n_blocks) {
+  CHECK_EQ(n_started(), 0);
+  const Split& split = mesh_.split();
+  const int64_t K = split.kv_heads().size(), D = config_.head_dim;
+  const int64_t page_bytes =
+      n_blocks * K * D * kKvBlockSize * static_cast<int64_t>(SizeOf(options_.activations));
+  kv_.clear();
+  kv_pages_ = Buffer();  // there may be no room for both
+  kv_pages_ = mesh_.ops().Allocate(static_cast<size_t>(2 * page_bytes * split.layers().size()));
+  for (int64_t i = 0; i < split.layers().size(); ++i) {
+    std::byte* k = kv_pages_.data() + 2 * i * page_bytes;
+    kv_.push_back({Tensor(k, options_.activations, {n_blocks, K, D, kKvBlockSize}),
+                   Tensor(k + page_bytes, options_.activations, {n_blocks, K, kKvBlockSize, D})});
   }
 }
 

@@ -23,8 +23,8 @@ namespace trireme {
 
 struct EngineOptions {
   DType activations = DType::kF32;  // also of the KV pages
-  int64_t n_blocks = 0;
-  StepSize largest;  // of any plan
+  int64_t n_blocks = 0;             // of KV, to begin with
+  StepSize largest;                 // of any plan
   int32_t context_length = 0;
 };
 
@@ -32,6 +32,9 @@ class Engine {
  public:
   Engine(const ModelConfig& config, std::unique_ptr<Model> model, Mesh& mesh,
          const EngineOptions& options);
+
+  // KV blocks in place of those at hand, empty ones. While no plan is begun.
+  void SetKvBlocks(int64_t n_blocks);
 
   // Begins a plan; at most most_started() are begun and not finished.
   void Start(const StepPlan& plan);

@@ -9,6 +9,18 @@ namespace {
 // How many times as long as this stage the others may take for a plan, the timeout aside.
 constexpr int kSlack = 8;
 
+// Sleeps until there may be news; not longer than the other stages may take: they are balanced, so
+// each takes about as long as this one.
+void AwaitStages(World& world, Deadline last_progress,
+                 std::chrono::steady_clock::duration longest) {
+  if (std::chrono::steady_clock::now() >= last_progress + longest) {
+    EndJob(StrCat("no result from the last stage for ",
+                  std::chrono::duration_cast<std::chrono::milliseconds>(longest).count(),
+                  " ms: a rank of another stage hangs or is out of reach"));
+  }
+  world.Wait(last_progress + longest, true);
+}
+
 }  // namespace
 
 Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options,
@@ -83,17 +95,9 @@ void Leader::CommitReports() {
   while (auto bytes = world_.PollReport()) Commit(ParseResult(*bytes));
 }
 
-// Sleeps until there may be news; with plans in flight, not longer than the other stages may take:
-// they are balanced, so each takes about as long as this one.
 void Leader::Await(bool expect_result) {
   if (!expect_result) return world_.Wait(kNoDeadline, false);
-  const auto longest = step_timeout_ + kSlack * slowest_;
-  if (std::chrono::steady_clock::now() >= last_progress_ + longest) {
-    EndJob(StrCat("no result from the last stage for ",
-                  std::chrono::duration_cast<std::chrono::milliseconds>(longest).count(),
-                  " ms: a rank of another stage hangs or is out of reach"));
-  }
-  world_.Wait(last_progress_ + longest, true);
+  AwaitStages(world_, last_progress_, step_timeout_ + kSlack * slowest_);
 }
 
 // Returns when the oldest plan may have a result; commits it where it is this rank's own.
@@ -121,21 +125,6 @@ void Leader::Run() {
   if (world_.size() > 1) world_.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
 }
 
-void Leader::WarmUp() {
-  StepPlan plan{.id = -1};
-  plan.tokens = {0};
-  plan.positions = {0};
-  plan.slots = {0};
-  plan.q_starts = {0, 1};
-  plan.kv_lens = {1};
-  plan.block_table = {0};
-  plan.max_blocks = 1;
-  plan.samples.push_back({.row = 0, .params = {.temperature = 0}});
-  StartPlan(plan);
-  if (FinishPlan().has_value()) return;
-  while (!world_.PollReport().has_value()) Await(true);
-}
-
 void Leader::Report() {
   StepReport report = scheduler_.TakeReport();
   const ReplicaStats& now = report.stats;
@@ -145,6 +134,18 @@ void Leader::Report() {
   if (!news) return;
   reported_ = now;
   if (sink_) sink_(std::move(report));
+}
+
+void RunFirstPlan(World& world, Engine& engine, const StepPlan& plan,
+                  std::chrono::milliseconds step_timeout) {
+  if (world.rank() != 0) return RunOnePlan(world, engine);
+  const Deadline start = std::chrono::steady_clock::now();
+  if (world.size() > 1) world.Publish(Serialize(plan));
+  if (engine.Run(plan).has_value()) return;
+  const Deadline done = std::chrono::steady_clock::now();
+  while (!world.PollReport().has_value()) {
+    AwaitStages(world, done, step_timeout + kSlack * (done - start));
+  }
 }
 
 void RunOnePlan(World& world, Engine& engine) {

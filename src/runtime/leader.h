@@ -20,9 +20,6 @@ class Leader : public Replica {
   Leader(World& world, Engine& engine, const SchedulerOptions& options,
          std::chrono::milliseconds step_timeout, ReplicaInfo info);
 
-  // One real forward pass through every rank, with a token that nobody asked for.
-  void WarmUp();
-
   // Until Stop(); then awaits what is in flight and tells the other ranks to stop.
   void Run();
 
@@ -71,6 +68,10 @@ class Leader : public Replica {
   std::mutex mutex_;  // guards mailbox_; held for a push or a swap
   std::vector<Message> mailbox_;
 };
+
+// One plan on every rank, before there is a leader's loop. Rank 0's plan counts.
+void RunFirstPlan(World& world, Engine& engine, const StepPlan& plan,
+                  std::chrono::milliseconds step_timeout);
 
 // What every other rank does: one plan, from its beginning to its end; and plans as they come,
 // until it is told to stop.

@@ -42,6 +42,11 @@ struct StepSize {
   int64_t n_rows = 0;    // logits rows
 };
 
+// Bytes that the arenas need for the largest step.
+struct ArenaBytes {
+  size_t step, attention, mlp;
+};
+
 class Model {
  public:
   virtual ~Model() = default;
@@ -50,12 +55,6 @@ class Model {
   virtual void Forward(ModelStep& step, Tensor residual) const = 0;  // in place, [Tp/sp,H]
   // Logits of chosen rows over this rank's vocabulary. rows: [S] int32, global token rows.
   virtual Tensor Logits(ModelStep& step, Tensor residual, Tensor rows) const = 0;  // -> [S,V] f32
-
-  // Bytes that the arenas need for the largest step.
-  struct ArenaBytes {
-    size_t step, attention, mlp;
-  };
-  virtual ArenaBytes Arenas(const StepSize& largest, DType activations) const = 0;
 
   virtual int64_t weight_bytes() const = 0;  // packed, on this rank
 };
@@ -69,6 +68,11 @@ std::vector<Architecture> Architectures();
 
 // Every tensor of a checkpoint of this configuration.
 std::vector<TensorSpec> ModelTensors(const ModelConfig& config);
+
+// What a rank will hold, without padding.
+int64_t WeightBytes(const ModelConfig& config, const Split& split, DType dtype);
+ArenaBytes Arenas(const ModelConfig& config, const Split& split, const StepSize& largest,
+                  DType activations);
 
 // Called on the loading thread: bytes of this rank's matrices so far (in the dtype they are packed
 // as, without padding), and of all of them.

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "runtime/memory.h"
 
 namespace trireme {
 namespace {
@@ -15,6 +16,45 @@ namespace {
 StepSize LargestStep(const ReplicaOptions& options) {
   return {.n_tokens = std::max(options.max_batch_tokens, options.max_rows),
           .n_rows = options.max_rows};
+}
+
+// The least KV cache that a model is loaded for, where its context has as many.
+constexpr int64_t kLeastKvTokens = 2048;
+
+// n_tokens in sequences of at most `context`, all of them reading one block and writing none, and
+// an id drawn from each of n_rows rows through a filter.
+StepPlan LargestPlan(const StepSize& largest, int64_t context, int64_t sequence_parallel_tokens) {
+  StepPlan plan{.id = -1, .q_starts = {0}};
+  const int64_t most = std::min(context, largest.n_tokens);
+  const auto n_sequences = std::min(largest.n_rows, largest.n_tokens / most);
+  plan.max_blocks = static_cast<int32_t>((most + kKvBlockSize - 1) / kKvBlockSize);
+  for (int64_t s = 0; s < n_sequences; ++s) {
+    for (int64_t i = 0; i < most; ++i) plan.positions.push_back(static_cast<int32_t>(i));
+    plan.q_starts.push_back(static_cast<int32_t>(plan.positions.size()));
+    plan.kv_lens.push_back(static_cast<int32_t>(most));
+  }
+  plan.tokens.assign(plan.positions.size(), 0);
+  plan.slots.assign(plan.positions.size(), -1);
+  plan.block_table.assign(static_cast<size_t>(n_sequences * plan.max_blocks), 0);
+  for (int64_t i = 0; i < std::min(largest.n_rows, plan.n_tokens()); ++i) {
+    plan.samples.push_back(
+        {.row = static_cast<int32_t>(i), .params = {.temperature = 1, .top_p = 0.9f}});
+  }
+  plan.sequence_parallel = plan.n_tokens() >= sequence_parallel_tokens;
+  return plan;
+}
+
+// From how many tokens on a step is sequence-parallel.
+int64_t SequenceParallelTokens(const Layout& layout) {
+  switch (layout.sequence_parallel) {
+    case SequenceParallel::kOn:
+      return 0;
+    case SequenceParallel::kOff:
+      return INT64_MAX;
+    case SequenceParallel::kAuto:
+      break;
+  }
+  return int64_t{64} * layout.tp;  // below, the smaller norms do not pay for a second message
 }
 
 std::string ReadIfThere(const std::string& path) {
@@ -39,10 +79,13 @@ absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOpti
              " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
              " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
              " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
+  RETURN_IF_ERROR(rank->Agree(rank->CheckMemory(options)));
   RETURN_IF_ERROR(rank->Agree(rank->LoadWeights(progress)));
-  RETURN_IF_ERROR(rank->Agree(rank->SizeKv(options)));
-  rank->Start(options);
-  rank->WarmUp();
+  rank->MakeEngine(options);
+  rank->WarmUp(options);
+  const absl::StatusOr<int64_t> n_blocks = rank->CountKvBlocks(options);
+  RETURN_IF_ERROR(rank->Agree(n_blocks.status()));
+  rank->Start(options, *n_blocks);
   return rank;
 }
 
@@ -122,70 +165,94 @@ absl::Status ReplicaRank::LoadWeights(const LoadProgress& progress) {
   return absl::OkStatus();
 }
 
-absl::Status ReplicaRank::SizeKv(const ReplicaOptions& options) {
+absl::Status ReplicaRank::CheckMemory(const ReplicaOptions& options) const {
   const int64_t context = ContextLength(options);
   if (context < 2) {
     return InvalidArgument(
         context == options.context_length ? "--context-length " : "the model's context length ",
         context, ": expected at least 2, one token of the prompt and one more");
   }
+  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
+  if (options.kv_cache_bytes > 0 && options.kv_cache_bytes < block_bytes) {
+    return InvalidArgument("--kv-cache-bytes ", options.kv_cache_bytes, ": expected at least ",
+                           block_bytes, ", the bytes of one KV block on this rank");
+  }
+  if (!device_->is_cuda()) return absl::OkStatus();
+  const int64_t kv_tokens = options.kv_cache_bytes > 0
+                                ? options.kv_cache_bytes / block_bytes * kKvBlockSize
+                                : std::min(context, kLeastKvTokens);
+  return CheckFits(config_, *split_,
+                   {.dtype = dtype_,
+                    .activations = options.activations,
+                    .largest = LargestStep(options),
+                    .kv_tokens = kv_tokens,
+                    .reduction = split_->reduction()},
+                   device_->FreeCudaBytes(world_.local_size() * options.host_replicas));
+}
+
+absl::StatusOr<int64_t> ReplicaRank::CountKvBlocks(const ReplicaOptions& options) const {
   int64_t kv_bytes = options.kv_cache_bytes;
   if (kv_bytes == 0) {
-    kv_bytes = device_->KvBytes(world_.local_size() * options.host_replicas);
+    kv_bytes = device_->KvBytes(world_.local_size() * options.host_replicas,
+                                options.gpu_memory_utilization);
   }
   const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
   if (kv_bytes < block_bytes) {
-    return InvalidArgument("--kv-cache-bytes ", kv_bytes, ": expected at least ", block_bytes,
-                           ", the bytes of one KV block on this rank");
+    return FailedPrecondition("no memory is left for a KV cache: ", kv_bytes,
+                              " bytes, expected at least ", block_bytes,
+                              ", one block; use more ranks or a smaller --max-batch-tokens");
   }
-  const int64_t useful = (context + kKvBlockSize) / kKvBlockSize * (options.max_rows + 1) * 4;
-  scheduler_options_.n_blocks =
-      std::min({kv_bytes / block_bytes, useful, INT32_MAX / kKvBlockSize});
-  return absl::OkStatus();
+  const int64_t useful =
+      (ContextLength(options) + kKvBlockSize) / kKvBlockSize * (options.max_rows + 1) * 4;
+  return std::min({kv_bytes / block_bytes, useful, INT32_MAX / kKvBlockSize});
 }
 
-void ReplicaRank::Start(const ReplicaOptions& options) {
+void ReplicaRank::MakeEngine(const ReplicaOptions& options) {
   const StepSize largest = LargestStep(options);
-  // Every rank has as many blocks as the poorest.
-  int64_t n_blocks = scheduler_options_.n_blocks;
-  for (const std::string& text : world_.Exchange(StrCat(n_blocks))) {
-    int64_t blocks = 0;
-    CHECK(ParseNumber(text, &blocks));
-    n_blocks = std::min(n_blocks, blocks);
-  }
-  const int64_t context = std::min(ContextLength(options), n_blocks * kKvBlockSize);
-
   WorldOptions traffic = Engine::Traffic(config_, *split_, largest, options.activations);
   traffic.timeout = options.timeout;
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
   mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_);
-  engine_ =
-      std::make_unique<Engine>(config_, std::move(model_), *mesh_,
-                               EngineOptions{.activations = options.activations,
-                                             .n_blocks = n_blocks,
-                                             .largest = largest,
-                                             .context_length = static_cast<int32_t>(context)});
+  engine_ = std::make_unique<Engine>(
+      config_, std::move(model_), *mesh_,
+      EngineOptions{.activations = options.activations,
+                    .n_blocks = 1,
+                    .largest = largest,
+                    .context_length = static_cast<int32_t>(ContextLength(options))});
+}
 
+// Where the KV cache is what the device has left.
+bool ReplicaRank::MeasuresMemory(const ReplicaOptions& options) const {
+  return device_->is_cuda() && options.kv_cache_bytes == 0;
+}
+
+void ReplicaRank::WarmUp(const ReplicaOptions& options) {
+  const StepSize one = {.n_tokens = 1, .n_rows = 1};
+  RunFirstPlan(world_, *engine_,
+               LargestPlan(MeasuresMemory(options) ? LargestStep(options) : one,
+                           ContextLength(options), SequenceParallelTokens(options.layout)),
+               options.timeout);
+}
+
+void ReplicaRank::Start(const ReplicaOptions& options, int64_t n_blocks) {
+  // Every rank has as many blocks as the poorest; each has looked before any takes them.
+  for (const std::string& text : world_.Exchange(StrCat(n_blocks))) {
+    int64_t blocks = 0;
+    CHECK(ParseNumber(text, &blocks));
+    n_blocks = std::min(n_blocks, blocks);
+  }
+  engine_->SetKvBlocks(n_blocks);
   scheduler_options_ = {.n_blocks = n_blocks,
                         .max_rows = options.max_rows,
-                        .max_batch_tokens = static_cast<int32_t>(largest.n_tokens),
-                        .context_length = static_cast<int32_t>(context),
+                        .max_batch_tokens = static_cast<int32_t>(LargestStep(options).n_tokens),
+                        .context_length = static_cast<int32_t>(
+                            std::min(ContextLength(options), n_blocks * kKvBlockSize)),
                         .vocab_size = static_cast<int32_t>(config_.vocab),
                         .pp = options.layout.pp,
                         .ahead = options.layout.pp == 1 && device_->ops().Asynchronous(),
-                        .prefix_cache = options.prefix_cache};
-  switch (options.layout.sequence_parallel) {
-    case SequenceParallel::kOn:
-      scheduler_options_.sequence_parallel_tokens = 0;
-      break;
-    case SequenceParallel::kOff:
-      break;
-    case SequenceParallel::kAuto:
-      // Below this the smaller norms do not pay for a second message.
-      scheduler_options_.sequence_parallel_tokens = int64_t{64} * options.layout.tp;
-      break;
-  }
+                        .prefix_cache = options.prefix_cache,
+                        .sequence_parallel_tokens = SequenceParallelTokens(options.layout)};
   ReplicaInfo info = Describe(options);
   if (world_.rank() == 0) {
     leader_ = std::make_unique<Leader>(world_, *engine_, scheduler_options_, options.timeout,
@@ -231,14 +298,6 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
     CHECK(ParseNumber(pid, &info.rank_pids.back()));
   }
   return info;
-}
-
-void ReplicaRank::WarmUp() {
-  if (leader_) {
-    leader_->WarmUp();
-  } else {
-    RunOnePlan(world_, *engine_);
-  }
 }
 
 void ReplicaRank::Run() {

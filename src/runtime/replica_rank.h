@@ -26,7 +26,8 @@ struct ReplicaOptions {
   bool exact = false;  // on CUDA the same bits whatever the layout; the CPU always does that
   int threads = 0;     // per rank; 0: the host's CPUs shared by its ranks
   int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
-  int host_replicas = 1;       // that share this host's memory
+  double gpu_memory_utilization = 0.9;  // or this much of what is free on a GPU
+  int host_replicas = 1;                // that share this host's memory
   int32_t max_rows = 64;
   int32_t max_batch_tokens = 512;
   int32_t context_length = 0;  // 0: the model's
@@ -63,11 +64,16 @@ class ReplicaRank {
 
   absl::Status Open(const ReplicaOptions& options, const CpuOptions& share);
   absl::Status AgreeOn(const std::string& mine);
+  absl::Status CheckMemory(const ReplicaOptions& options) const;
   absl::Status LoadWeights(const LoadProgress& progress);
+  void MakeEngine(const ReplicaOptions& options);
+  // One real forward pass through every rank, with tokens that nobody asked for: the largest one
+  // where the memory that it leaves is to be seen.
+  void WarmUp(const ReplicaOptions& options);
   // How many KV blocks this rank could have.
-  absl::Status SizeKv(const ReplicaOptions& options);
-  void Start(const ReplicaOptions& options);
-  void WarmUp();
+  absl::StatusOr<int64_t> CountKvBlocks(const ReplicaOptions& options) const;
+  void Start(const ReplicaOptions& options, int64_t n_blocks);
+  bool MeasuresMemory(const ReplicaOptions& options) const;
   int64_t ContextLength(const ReplicaOptions& options) const;
   ReplicaInfo Describe(const ReplicaOptions& options) const;
   // All ranks' statuses become one: the first error, naming its rank and host.

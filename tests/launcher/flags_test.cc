@@ -67,6 +67,8 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
                                                    "5",
                                                    "--kv-cache-bytes",
                                                    "3M",
+                                                   "--gpu-memory-utilization",
+                                                   "0.5",
                                                    "--max-batch-tokens",
                                                    "77",
                                                    "--max-rows",
@@ -84,6 +86,7 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
   EXPECT_TRUE(options.exact);
   EXPECT_EQ(options.threads, 5);
   EXPECT_EQ(options.kv_cache_bytes, 3 << 20);
+  EXPECT_EQ(options.gpu_memory_utilization, 0.5);
   EXPECT_EQ(options.max_batch_tokens, 77);
   EXPECT_EQ(options.max_rows, 9);
   EXPECT_EQ(options.context_length, 99);
@@ -104,6 +107,10 @@ TEST(Validators, SaysWhatWasExpected) {
     const std::string error = validator(text);
     return error.empty() ? "= " + text : error;
   };
+  for (const char* good : {"0.9", "1", "1e-3"}) EXPECT_EQ(check(Share(), good), StrCat("= ", good));
+  for (const char* bad : {"0", "1.01", "-0.5", "x", "nan"}) {
+    EXPECT_EQ(check(Share(), bad), StrCat("expected a number above 0, at most 1, not ", bad));
+  }
   EXPECT_EQ(check(AtLeast(1), "7"), "= 7");
   EXPECT_EQ(check(AtLeast(1), "010"), "= 10");
   for (const char* bad : {"0", "-1", "x", "1.5", "0x10", "-3000000000"}) {

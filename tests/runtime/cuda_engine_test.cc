@@ -97,5 +97,28 @@ TEST_F(CudaEngineTest, FedStepsAreTheStepsOfTheirIds) {
   engine().Finish();
 }
 
+int64_t FreeBytes() {
+  size_t free = 0, total = 0;
+  EXPECT_EQ(cudaMemGetInfo(&free, &total), cudaSuccess);
+  return static_cast<int64_t>(free);
+}
+
+// Its share of what is free after the largest step has run.
+TEST(CudaMemoryTest, TheKvCacheTakesItsShareOfWhatIsFree) {
+  auto world = MakeSingleWorld();
+  ReplicaOptions options = Options();
+  options.kv_cache_bytes = 0;
+  options.gpu_memory_utilization = 500e3 / static_cast<double>(FreeBytes());
+  const auto rank = ReplicaRank::Load(options, *world);
+  ASSERT_TRUE(rank.ok()) << rank.status();
+  const int64_t block_bytes =
+      Engine::KvBlockBytes((*rank)->config(), (*rank)->split(), options.activations);
+  const int64_t kv = (*rank)->scheduler_options().n_blocks * block_bytes;
+  const auto share =
+      static_cast<int64_t>(options.gpu_memory_utilization * static_cast<double>(FreeBytes() + kv));
+  EXPECT_LE(kv, share);
+  EXPECT_GT(kv, share - 2 * block_bytes);
+}
+
 }  // namespace
 }  // namespace trireme

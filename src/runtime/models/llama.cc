@@ -47,6 +47,19 @@ struct Layer {
   }
 };
 
+int64_t LayerBytes(const ModelConfig& config, const Split& split, DType dtype) {
+  const int64_t heads = split.heads().size() + split.kv_heads().size();  // each read and written
+  return (2 * heads * config.head_dim + 3 * split.ffn().size()) * config.hidden *
+         static_cast<int64_t>(SizeOf(dtype));
+}
+int64_t VocabBytes(const ModelConfig& config, const Split& split, DType dtype) {
+  return split.vocab().size() * config.hidden * static_cast<int64_t>(SizeOf(dtype));
+}
+// Not the embedding's matrix, used again.
+bool HasOwnHead(const ModelConfig& config, const Split& split) {
+  return split.last_stage() && !(config.tied_embeddings && split.first_stage());
+}
+
 class Llama : public Model {
  public:
   Llama(const ModelConfig& config, const Split& split) : config_(config), split_(split) {}
@@ -56,7 +69,6 @@ class Llama : public Model {
   Tensor Embed(ModelStep& step) const override;
   void Forward(ModelStep& step, Tensor residual) const override;
   Tensor Logits(ModelStep& step, Tensor residual, Tensor rows) const override;
-  ArenaBytes Arenas(const StepSize& largest, DType activations) const override;
   int64_t weight_bytes() const override { return weight_bytes_; }
 
  private:
@@ -77,14 +89,10 @@ class Llama : public Model {
 
 absl::Status Llama::Load(const TensorStore& store, Ops& ops, DType dtype,
                          const LoadProgress& progress) {
-  const int64_t element = static_cast<int64_t>(SizeOf(dtype)), H = config_.hidden;
-  const int64_t heads = split_.heads().size() + split_.kv_heads().size();  // each read and written
-  const int64_t layer_bytes =
-      (2 * heads * config_.head_dim + 3 * split_.ffn().size()) * H * element;
-  const int64_t vocab_bytes = split_.vocab().size() * H * element;
-  const bool own_head = split_.last_stage() && !(config_.tied_embeddings && split_.first_stage());
-  const int64_t total = layer_bytes * split_.layers().size() +
-                        vocab_bytes * (int64_t{split_.first_stage()} + int64_t{own_head});
+  const int64_t total = LlamaWeightBytes(config_, split_, dtype);
+  const int64_t layer_bytes = LayerBytes(config_, split_, dtype);
+  const int64_t vocab_bytes = VocabBytes(config_, split_, dtype);
+  const bool own_head = HasOwnHead(config_, split_);
   int64_t done = 0;
   auto loaded = [&](int64_t bytes, int64_t packed_bytes) {
     done += bytes;
@@ -228,23 +236,6 @@ Tensor Llama::Logits(ModelStep& step, Tensor residual, Tensor rows) const {
   return head_->Logits(mesh, arena, picked);
 }
 
-Model::ArenaBytes Llama::Arenas(const StepSize& largest, DType activations) const {
-  const size_t T = static_cast<size_t>(largest.n_tokens), S = static_cast<size_t>(largest.n_rows);
-  const size_t H = static_cast<size_t>(config_.hidden), D = static_cast<size_t>(config_.head_dim);
-  const HeadMap heads = split_.head_map();
-  const size_t N = static_cast<size_t>(heads.n_heads), K = static_cast<size_t>(heads.n_kv_heads);
-  const size_t F = static_cast<size_t>(split_.ffn().size());
-  const size_t V = static_cast<size_t>(split_.vocab().size());
-  const size_t e = SizeOf(activations);
-  constexpr size_t kSlack = 16 * Arena::kAlignment;
-  return {
-      .step = T * (2 * H * e + 8 * sizeof(float) + D * sizeof(float)) + S * (H * e + V * 4 + 64) +
-              kSlack,
-      .attention = T * (3 * H + 3 * N * D + 2 * K * D) * e + kSlack,
-      .mlp = T * (3 * H + 3 * F) * e + kSlack,
-  };
-}
-
 }  // namespace
 
 std::vector<TensorSpec> LlamaTensors(const ModelConfig& c) {
@@ -269,6 +260,30 @@ std::vector<TensorSpec> LlamaTensors(const ModelConfig& c) {
   tensors.push_back({kFinalNorm, {c.hidden}});
   if (!c.tied_embeddings) tensors.push_back({StrCat(kHead, ".weight"), {c.vocab, c.hidden}});
   return tensors;
+}
+
+int64_t LlamaWeightBytes(const ModelConfig& config, const Split& split, DType dtype) {
+  return LayerBytes(config, split, dtype) * split.layers().size() +
+         VocabBytes(config, split, dtype) *
+             (int64_t{split.first_stage()} + int64_t{HasOwnHead(config, split)});
+}
+
+ArenaBytes LlamaArenas(const ModelConfig& config, const Split& split, const StepSize& largest,
+                       DType activations) {
+  const size_t T = static_cast<size_t>(largest.n_tokens), S = static_cast<size_t>(largest.n_rows);
+  const size_t H = static_cast<size_t>(config.hidden), D = static_cast<size_t>(config.head_dim);
+  const HeadMap heads = split.head_map();
+  const size_t N = static_cast<size_t>(heads.n_heads), K = static_cast<size_t>(heads.n_kv_heads);
+  const size_t F = static_cast<size_t>(split.ffn().size());
+  const size_t V = static_cast<size_t>(split.vocab().size());
+  const size_t e = SizeOf(activations);
+  constexpr size_t kSlack = 16 * Arena::kAlignment;
+  return {
+      .step = T * (2 * H * e + 8 * sizeof(float) + D * sizeof(float)) + S * (H * e + V * 4 + 64) +
+              kSlack,
+      .attention = T * (3 * H + 3 * N * D + 2 * K * D) * e + kSlack,
+      .mlp = T * (3 * H + 3 * F) * e + kSlack,
+  };
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config,

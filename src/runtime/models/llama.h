@@ -7,6 +7,10 @@ namespace trireme {
 
 std::vector<TensorSpec> LlamaTensors(const ModelConfig& config);
 
+int64_t LlamaWeightBytes(const ModelConfig& config, const Split& split, DType dtype);
+ArenaBytes LlamaArenas(const ModelConfig& config, const Split& split, const StepSize& largest,
+                       DType activations);
+
 absl::StatusOr<std::unique_ptr<Model>> LoadLlama(const ModelConfig& config,
                                                  const TensorStore& store, Ops& ops,
                                                  const Split& split, const ModelOptions& options,

@@ -10,13 +10,15 @@ namespace {
 struct Family {
   Architecture architecture;
   std::vector<TensorSpec> (*tensors)(const ModelConfig&);
+  int64_t (*weight_bytes)(const ModelConfig&, const Split&, DType);
+  ArenaBytes (*arenas)(const ModelConfig&, const Split&, const StepSize&, DType);
   absl::StatusOr<std::unique_ptr<Model>> (*load)(const ModelConfig&, const TensorStore&, Ops&,
                                                  const Split&, const ModelOptions&,
                                                  const LoadProgress&);
 };
 
 constexpr Family kFamilies[] = {
-    {{"LlamaForCausalLM", "llama"}, LlamaTensors, LoadLlama},
+    {{"LlamaForCausalLM", "llama"}, LlamaTensors, LlamaWeightBytes, LlamaArenas, LoadLlama},
 };
 
 const Family& Find(const ModelConfig& config) {
@@ -37,6 +39,15 @@ std::vector<Architecture> Architectures() {
 
 std::vector<TensorSpec> ModelTensors(const ModelConfig& config) {
   return Find(config).tensors(config);
+}
+
+int64_t WeightBytes(const ModelConfig& config, const Split& split, DType dtype) {
+  return Find(config).weight_bytes(config, split, dtype);
+}
+
+ArenaBytes Arenas(const ModelConfig& config, const Split& split, const StepSize& largest,
+                  DType activations) {
+  return Find(config).arenas(config, split, largest, activations);
 }
 
 absl::StatusOr<std::unique_ptr<Model>> LoadModel(const ModelConfig& config,
