@@ -192,6 +192,15 @@ bool Ask(CUstream_st& stream, uint64_t position) {
   return stream.n_done >= position;
 }
 
+// TRIREME_EMULATED_LOSS=FILE: the device falls off when the file is there, for the process that
+// takes it away.
+bool Lost() {
+  static const char* const file = std::getenv("TRIREME_EMULATED_LOSS");
+  static bool lost = false;
+  if (file != nullptr && !lost) lost = std::remove(file) == 0;
+  return lost;
+}
+
 cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
   return EnqueueWork(stream, [work = std::move(work)] {
     work();
@@ -203,6 +212,7 @@ cudaError_t Enqueue(cudaStream_t stream, std::function<void()> work) {
 
 cudaError_t EnqueueWork(cudaStream_t stream, Work work) {
   if (stream == nullptr) return Error(cudaErrorInvalidValue);  // the default stream is not used
+  if (Lost()) return Error(cudaErrorIllegalAddress);
   const std::lock_guard lock(device_mutex);
   if (stream->capture != nullptr) {
     stream->capture->work.push_back(std::move(work));
@@ -367,6 +377,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  if (Lost()) return Error(cudaErrorIllegalAddress);
   return Ask(*stream, stream->n_queued) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
@@ -410,6 +421,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) {
   if (event->stream == nullptr) return cudaSuccess;
+  if (Lost()) return Error(cudaErrorIllegalAddress);
   return Ask(*event->stream, event->position) ? cudaSuccess : cudaErrorNotReady;
 }
 cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
