@@ -408,25 +408,21 @@ struct Job {
 ExactGemm::ExactGemm(cudaStream_t stream, const Options& options)
     : stream_(stream), options_(options) {}
 
-int64_t ExactGemm::Slice(int64_t rows, const CudaWeight& w, DType x) {
-  const Job job(x, w);
-  int64_t slice = rows;
-  while (slice > 1 && job.Bytes(slice) > options_.scratch_bytes) slice = (slice + 1) / 2;
-  const size_t bytes = job.Bytes(slice);
-  CHECK_LE(bytes, options_.scratch_bytes) << "scratch memory for one row";
-  if (bytes > scratch_.bytes()) scratch_ = AllocateDevice(bytes);
-  return slice;
-}
-
 void ExactGemm::Run(Tensor y, Tensor x, const CudaWeight& w) {
   const int64_t rows = x.dim(0);
   CHECK_LE(w.merges().size(), static_cast<size_t>(kMostExactChunks));
   if (y.empty()) return;
+  const Job job(x.dtype(), w);
   // From its first call on a weight has the scratch memory that any call needs.
-  for (const int64_t n : {kFewRows, std::max(rows, options_.max_rows)}) Slice(n, w, x.dtype());
-  const int64_t slice = Slice(rows, w, x.dtype());
-  for (int64_t row = 0; row < rows; row += slice) {
-    RunSlice(y, x, w, row, std::min(slice, rows - row));
+  const size_t most = std::max(job.Bytes(kFewRows), job.Bytes(std::max(rows, options_.max_rows)));
+  const size_t bytes = std::min(most, options_.scratch_bytes);
+  if (bytes > scratch_.bytes()) scratch_ = AllocateDevice(bytes);
+  for (int64_t row = 0; row < rows;) {
+    int64_t n_rows = rows - row;
+    while (n_rows > 1 && job.Bytes(n_rows) > bytes) n_rows = (n_rows + 1) / 2;
+    CHECK_LE(job.Bytes(n_rows), bytes) << "scratch memory for one row";
+    RunSlice(y, x, w, row, n_rows);
+    row += n_rows;
   }
 }
 

@@ -19,8 +19,6 @@ class ExactGemm {
   void Run(Tensor y, Tensor x, const CudaWeight& w);
 
  private:
-  // As many of `rows` as scratch memory allows, and that memory.
-  int64_t Slice(int64_t rows, const CudaWeight& w, DType x);
   void RunSlice(Tensor y, Tensor x, const CudaWeight& w, int64_t first, int64_t n_rows);
 
   cudaStream_t stream_;
