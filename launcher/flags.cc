@@ -46,6 +46,11 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
   app.add_option("--device", device_, "auto, cpu or cuda; auto: CUDA where there is a device")
       ->check(OneOf({"auto", "cpu", "cuda"}))
       ->type_name("NAME");
+  app.add_option("--comm", comm_,
+                 "between GPUs: nccl, staged (by way of the host), or auto: nccl where each rank "
+                 "has a GPU of its own")
+      ->check(OneOf({"auto", "nccl", "staged"}))
+      ->type_name("NAME");
   app.add_flag("--exact", exact_,
                "on a GPU, too, the same bits for a request whatever the layout and its neighbours "
                "are; slower");
@@ -109,6 +114,9 @@ ReplicaOptions ReplicaFlags::Options() const {
   options.device = device_ == "cpu"    ? DeviceKind::kCpu
                    : device_ == "cuda" ? DeviceKind::kCuda
                                        : DeviceKind::kAuto;
+  options.comm = comm_ == "nccl"     ? CommKind::kNccl
+                 : comm_ == "staged" ? CommKind::kStaged
+                                     : CommKind::kAuto;
   options.version = Version();
   return options;
 }
@@ -125,6 +133,8 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
                                         activations_,
                                         "--device",
                                         device_,
+                                        "--comm",
+                                        comm_,
                                         "--threads",
                                         StrCat(options_.threads),
                                         "--kv-cache-bytes",

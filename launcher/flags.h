@@ -36,6 +36,7 @@ class ReplicaFlags {
   std::string sequence_parallel_ = "auto";
   std::string dtype_;
   std::string device_ = "auto";
+  std::string comm_ = "auto";
   std::string activations_ = "f32";
   bool exact_ = false;
   bool no_prefix_cache_ = false;

@@ -43,7 +43,7 @@ class Communicator {
   virtual Tensor Parts(int64_t n_parts, int64_t T, int64_t H) = 0;
 
   // y = all ranks' parts added by `sum`, + bias [H] unless null; the same bits on every rank.
-  //   parts: [n_parts[rank],T,H] float32   y: [T,H]
+  //   parts: [n_parts[rank],T,H] float32   y: [T,H]   all of it in the memory of one device
   virtual void AllReduce(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) = 0;
 
   // Row block `rank` of the same.   y: [T/size,H]; T divides by size
@@ -55,7 +55,8 @@ class Communicator {
   // Point to point inside the group; messages between two ranks keep their order; shapes and types
   // agree on both sides. Send returns before Recv is called while less than 4 tensors are under way
   // to that rank; inside a host, that holds for any size to the next rank of the group (the last
-  // one's next is the first), for at most 256 KiB together to others.
+  // one's next is the first), for at most 256 KiB together to others. On a stream both only
+  // enqueue, and a Send may hold the stream until its Recv is there.
   virtual void Send(Tensor x, int to) = 0;
   virtual void Recv(Tensor x, int from) = 0;
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 namespace trireme {
 namespace {
@@ -28,6 +29,7 @@ class StagedCommunicator : public Communicator {
   }
 
   void AllReduce(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) override {
+    bias = BiasToHost(bias, y.dim(1));
     const Tensor on_host = PartsToHost(parts);
     const Tensor result = On(received_, y);
     inner_->AllReduce(result, on_host, sum, bias);
@@ -35,6 +37,7 @@ class StagedCommunicator : public Communicator {
   }
 
   void ReduceScatter(Tensor y, Tensor parts, const GroupSum& sum, const float* bias) override {
+    bias = BiasToHost(bias, y.dim(1));
     const Tensor on_host = PartsToHost(parts);
     const Tensor result = On(received_, y);
     inner_->ReduceScatter(result, on_host, sum, bias);
@@ -76,10 +79,19 @@ class StagedCommunicator : public Communicator {
     return copy;
   }
 
+  // Is there when the parts are.
+  const float* BiasToHost(const float* bias, int64_t H) {
+    if (bias == nullptr) return nullptr;
+    bias_.resize(static_cast<size_t>(H));
+    ops_.Download(bias_.data(), Tensor(const_cast<float*>(bias), DType::kF32, {H}));
+    return bias_.data();
+  }
+
   std::unique_ptr<Communicator> inner_;
   Ops& ops_;
   Buffer parts_;            // on the device
   Buffer sent_, received_;  // on the host
+  std::vector<float> bias_;
 };
 
 }  // namespace

@@ -2,15 +2,19 @@
 
 #include <utility>
 
+#include "comm/nccl_communicator.h"
 #include "comm/staged_communicator.h"
 
 namespace trireme {
 
-Mesh::Mesh(World& world, Ops& ops, Ops& host, const Split& split)
+Mesh::Mesh(World& world, Ops& ops, Ops& host, const Split& split, DeviceExchange exchange)
     : split_(split), ops_(&ops), host_(&host) {
   const auto group = [&](const std::vector<int>& ranks) {
     std::unique_ptr<Communicator> communicator = world.Group(ranks, host);
-    if (&ops == &host) return communicator;
+    if (&ops == &host || ranks.size() == 1) return communicator;  // alone: never asked
+    if (exchange.nccl) {
+      return MakeNcclCommunicator(world, ranks, ops, std::move(communicator), exchange.exact);
+    }
     return MakeStagedCommunicator(std::move(communicator), ops, host, world.options());
   };
   tp_group_ = group(split.tp_group());

@@ -25,11 +25,17 @@ struct Partial {
   const float* bias = nullptr;  // [H], added once after the sum; already added where tp = 1
 };
 
+// How tensors of a device that is not the CPU move between ranks.
+struct DeviceExchange {
+  bool nccl = false;   // otherwise by way of the host
+  bool exact = false;  // with the sums in the CPU's order; by way of the host they always are
+};
+
 class Mesh {
  public:
   // Collective over the world. `host`: the CPU's verbs, for what is small and on the host; the same
-  // as `ops` where the CPU is the device. Another device's tensors are exchanged through it.
-  Mesh(World& world, Ops& ops, Ops& host, const Split& split);
+  // as `ops` where the CPU is the device.
+  Mesh(World& world, Ops& ops, Ops& host, const Split& split, DeviceExchange exchange = {});
 
   const Split& split() const { return split_; }
   Ops& ops() const { return *ops_; }

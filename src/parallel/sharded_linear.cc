@@ -34,7 +34,12 @@ absl::StatusOr<RowParallel> RowParallel::Load(const TensorStore& store, Ops& ops
   WeightSpec spec{.dtype = dtype, .col_bounds = std::move(bounds), .merges = split.merges()};
   if (bias) {
     ASSIGN_OR_RETURN(std::vector<float> values, store.Vector(name + ".bias", {0, n_out}));
-    (split.tp() == 1 ? spec.bias : layer.bias_) = std::move(values);
+    if (split.tp() == 1) {
+      spec.bias = std::move(values);
+    } else {
+      layer.bias_ = ops.Allocate(values.size() * sizeof(float));
+      ops.Upload(Tensor(layer.bias_.data(), DType::kF32, {n_out}), values.data());
+    }
   }
   ASSIGN_OR_RETURN(auto source, store.Matrix(name + ".weight", {0, n_out}, cols));
   ASSIGN_OR_RETURN(layer.weight_, ops.Pack(*source, spec));
@@ -43,7 +48,7 @@ absl::StatusOr<RowParallel> RowParallel::Load(const TensorStore& store, Ops& ops
 
 Partial RowParallel::Run(Mesh& mesh, Arena& arena, Tensor x, DType out) const {
   const int64_t n_tokens = x.dim(0), n_out = weight_->n_out();
-  Partial partial{.sum = &sum_, .bias = bias_.empty() ? nullptr : bias_.data()};
+  Partial partial{.sum = &sum_, .bias = reinterpret_cast<const float*>(bias_.data())};
   partial.parts = mesh.split().tp() == 1 ? arena.New(out, {n_tokens, n_out})
                                          : mesh.PartsFor(weight_->n_parts(), n_tokens, n_out);
   mesh.ops().Linear(partial.parts, x, *weight_);

@@ -45,7 +45,7 @@ class RowParallel {
  private:
   std::unique_ptr<Weight> weight_;
   GroupSum sum_;
-  std::vector<float> bias_;  // added after the sum; empty where tp = 1 or there is none
+  Buffer bias_;  // [n_out] float32, added after the sum; empty where tp = 1 or there is none
 };
 
 }  // namespace trireme

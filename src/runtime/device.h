@@ -16,6 +16,9 @@ namespace trireme {
 CpuOptions ShareOfCpus(World& world, int n_threads);
 
 enum class DeviceKind { kAuto, kCpu, kCuda };  // auto: CUDA where there is a device, else the CPU
+// How tensors of CUDA devices move between ranks: by NCCL, or by way of the host. auto: NCCL where
+// it can.
+enum class CommKind { kAuto, kNccl, kStaged };
 
 class Device {
  public:

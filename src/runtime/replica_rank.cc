@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "comm/nccl_communicator.h"
 #include "runtime/memory.h"
 
 namespace trireme {
@@ -74,12 +75,13 @@ absl::StatusOr<std::unique_ptr<ReplicaRank>> ReplicaRank::Load(const ReplicaOpti
   RETURN_IF_ERROR(rank->Agree(rank->Open(options, share)));
   RETURN_IF_ERROR(rank->AgreeOn(
       StrCat("version=", options.version, " build=", options.build_id,
-             " device=", rank->device_->arithmetic(), " model=", rank->fingerprint_,
-             " tp=", options.layout.tp, " pp=", options.layout.pp,
+             " device=", rank->device_->arithmetic(), " comm=", static_cast<int>(options.comm),
+             " model=", rank->fingerprint_, " tp=", options.layout.tp, " pp=", options.layout.pp,
              " sequence-parallel=", static_cast<int>(options.layout.sequence_parallel),
              " max-rows=", options.max_rows, " max-batch-tokens=", options.max_batch_tokens,
              " context-length=", options.context_length, " prefix-cache=", options.prefix_cache)));
   RETURN_IF_ERROR(rank->Agree(rank->CheckMemory(options)));
+  RETURN_IF_ERROR(rank->ChooseExchange(options));
   RETURN_IF_ERROR(rank->Agree(rank->LoadWeights(progress)));
   rank->MakeEngine(options);
   rank->WarmUp(options);
@@ -158,6 +160,31 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
   return absl::OkStatus();
 }
 
+absl::Status ReplicaRank::ChooseExchange(const ReplicaOptions& options) {
+  const CommKind wanted = options.comm;
+  if (!device_->is_cuda()) {
+    if (wanted != CommKind::kNccl) return absl::OkStatus();
+    return FailedPrecondition("--comm nccl: the device is the CPU; use --comm auto");
+  }
+  if (world_.size() == 1) return absl::OkStatus();
+  std::string why = "--comm staged";
+  if (wanted != CommKind::kStaged) {
+    const absl::StatusOr<std::string> nccl = FindNccl(world_);
+    if (!nccl.ok() && wanted == CommKind::kNccl) {
+      return absl::Status(nccl.status().code(),
+                          StrCat("--comm nccl: ", Message(nccl.status()), "; use --comm auto"));
+    }
+    exchange_ = {.nccl = nccl.ok(), .exact = options.exact};
+    (nccl.ok() ? exchange_name_ : why) = nccl.ok() ? *nccl : Message(nccl.status());
+  }
+  if (!exchange_.nccl) exchange_name_ = "by way of the host";
+  if (world_.rank() == 0) {
+    spdlog::info("the ranks' devices exchange tensors {}",
+                 exchange_.nccl ? "by " + exchange_name_ : exchange_name_ + ": " + why);
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReplicaRank::LoadWeights(const LoadProgress& progress) {
   ASSIGN_OR_RETURN(model_, LoadModel(config_, *store_, device_->ops(), *split_,
                                      ModelOptions{.dtype = dtype_}, progress));
@@ -213,7 +240,7 @@ void ReplicaRank::MakeEngine(const ReplicaOptions& options) {
   traffic.timeout = options.timeout;
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
-  mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_);
+  mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_, exchange_);
   engine_ = std::make_unique<Engine>(
       config_, std::move(model_), *mesh_,
       EngineOptions{.activations = options.activations,
@@ -291,6 +318,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   info.dtype = Name(dtype_);
   info.activations = Name(options.activations);
   info.device = device_->name();
+  if (!exchange_name_.empty()) info.device += ", " + exchange_name_;
   info.version = options.version;
   info.hosts = world_.Exchange(world_.host());
   for (const std::string& pid : world_.Exchange(StrCat(::getpid()))) {

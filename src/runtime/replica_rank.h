@@ -23,6 +23,7 @@ struct ReplicaOptions {
   std::optional<DType> dtype;  // weights; unset: the checkpoint's
   DType activations = DType::kF32;
   DeviceKind device = DeviceKind::kAuto;
+  CommKind comm = CommKind::kAuto;
   bool exact = false;  // on CUDA the same bits whatever the layout; the CPU always does that
   int threads = 0;     // per rank; 0: the host's CPUs shared by its ranks
   int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
@@ -65,6 +66,8 @@ class ReplicaRank {
   absl::Status Open(const ReplicaOptions& options, const CpuOptions& share);
   absl::Status AgreeOn(const std::string& mine);
   absl::Status CheckMemory(const ReplicaOptions& options) const;
+  // Collective; the same result on all ranks.
+  absl::Status ChooseExchange(const ReplicaOptions& options);
   absl::Status LoadWeights(const LoadProgress& progress);
   void MakeEngine(const ReplicaOptions& options);
   // One real forward pass through every rank, with tokens that nobody asked for: the largest one
@@ -85,6 +88,8 @@ class ReplicaRank {
   std::unique_ptr<TensorStore> store_;
   std::optional<Split> split_;
   std::optional<Device> device_;
+  DeviceExchange exchange_;
+  std::string exchange_name_;    // empty where nothing is exchanged between CUDA devices
   int n_threads_ = 1;            // that compute
   std::optional<int> main_cpu_;  // of this rank's share, where it is pinned
   std::unique_ptr<Model> model_;

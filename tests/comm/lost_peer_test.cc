@@ -1,6 +1,5 @@
 // A peer that does not come ends the job with one line.
 #include <stdio.h>
-#include <sys/wait.h>
 
 #include <string>
 #include <thread>
@@ -8,6 +7,7 @@
 #include "comm/launch.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/comm/mpirun.h"
 #include "tests/comm/ranks.h"
 
 namespace trireme {
@@ -74,51 +74,28 @@ TEST(LostPeerTest, PublishEndsTheJobOnceTheRingIsFull) {
   EXPECT_DEATH(publish(), "^rank 0 on .*: Publish: a rank of this host reads nothing");
 }
 
-struct Outcome {
-  int exit_code;
-  std::string output;
-};
-
-Outcome RunRanks(int n, const std::string& arguments) {
-  const std::string command =
-      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-      "OMPI_MCA_btl_vader_single_copy_mechanism=none timeout 60 mpirun --oversubscribe --bind-to "
-      "none -n " +
-      std::to_string(n) + " " COMM_RANK_BINARY " " + arguments + " 2>&1";
-  FILE* pipe = popen(command.c_str(), "r");
-  std::string output;
-  char buffer[4096];
-  for (size_t bytes; (bytes = fread(buffer, 1, sizeof(buffer), pipe)) > 0;)
-    output.append(buffer, bytes);
-  const int status = pclose(pipe);
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, output};
-}
-
-int LinesWith(const std::string& output, const std::string& text) {
-  int n = 0;
-  for (const std::string& line : SplitString(output, '\n'))
-    n += line.find(text) != std::string::npos;
-  return n;
+Outcome RunComm(int n, const std::string& arguments) {
+  return RunRanks(n, COMM_RANK_BINARY " " + arguments);
 }
 
 TEST(MpiLostPeerTest, ARankThatExitsEndsTheJob) {
-  const Outcome outcome = RunRanks(3, "exit");
+  const Outcome outcome = RunComm(3, "exit");
   EXPECT_NE(outcome.exit_code, 0);
   EXPECT_NE(outcome.exit_code, 124) << "hung";
 }
 
 TEST(MpiLostPeerTest, ARankThatStallsEndsTheJobWithOneLine) {
   for (const char* way : {"shared", "mpi"}) {
-    const Outcome outcome = RunRanks(2, StrCat("stall ", way));
+    const Outcome outcome = RunComm(2, StrCat("stall ", way));
     EXPECT_NE(outcome.exit_code, 0);
     EXPECT_NE(outcome.exit_code, 124) << "hung";
     EXPECT_THAT(outcome.output, ContainsRegex("rank 0 on .*: AllReduce.* rank 1.*waited 200 ms"));
-    EXPECT_EQ(LinesWith(outcome.output, "waited 200 ms"), 1) << outcome.output;
+    EXPECT_EQ(outcome.LinesWith("waited 200 ms"), 1) << outcome.output;
   }
 }
 
 TEST(MpiLostPeerTest, RanksThatMpiDoesNotSeeAreRefused) {
-  const Outcome outcome = RunRanks(1, "count");
+  const Outcome outcome = RunComm(1, "count");
   EXPECT_EQ(outcome.exit_code, 0) << outcome.output;
   EXPECT_THAT(outcome.output, HasSubstr("started 8 ranks but MPI sees 1"));
 }

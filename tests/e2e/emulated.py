@@ -3,9 +3,11 @@
 
 usage: emulated.py MODEL [every], with $TRIREME_BINARY the emulated build; `every`: more layouts
 """
+import re
 import sys
 
-from harness import BINARY, Server, check, check_equal, config, generate, model, run
+from harness import (BINARY, Server, check, check_equal, check_no_leftovers, config, generate,
+                     model, mpirun, run)
 
 directory = model(sys.argv[1])
 heads, layers = config(directory)["num_attention_heads"], config(directory)["num_hidden_layers"]
@@ -16,15 +18,42 @@ kinds = {"greedy": ["--temperature", "0"],
 expected = {kind: generate(*base, *flags, "--device", "cpu")["token_ids"]
             for kind, flags in kinds.items()}
 
-layouts = [(1, 1, []), (2, 2, ["--sequence-parallel"])]
+# Each rank has a device of its own, for NCCL; or all share one, and exchange by way of the host.
+one_each, shared = {"TRIREME_EMULATED_DEVICES": "8"}, {"TRIREME_EMULATED_DEVICES": "1"}
+layouts = [(1, 1, [], shared), (2, 2, ["--sequence-parallel"], shared),
+           (2, 2, ["--sequence-parallel"], one_each)]
 if "every" in sys.argv:
-    layouts += [(2, 1, []), (4, 1, []), (3, 1, []), (heads, 1, []), (1, layers, [])]
-for tp, pp, more in layouts:
+    layouts += [(tp, 1, [], one_each) for tp in (2, 3, 4, heads)]
+    layouts += [(1, layers, [], one_each), (3, 1, ["--exact"], one_each),
+                (2, 1, ["--comm", "staged"], one_each)]
+for tp, pp, more, env in layouts:
     layout = ["--tp", str(tp), "--pp", str(pp), *more]
     for kind, flags in kinds.items():
-        found = generate(*base, *flags, "--device", "cuda", *layout, ranks=tp * pp)
+        found = generate(*base, *flags, "--device", "cuda", *layout, ranks=tp * pp, env=env)
         check_equal(found["token_ids"], expected[kind], f"{kind} ids of {' '.join(layout)}")
-    print(f"{' '.join(layout)}: the same ids")
+    print(f"{' '.join(layout)}, {env}: the same ids")
+
+# Which of the two, and why, is said once.
+for flags, env, said in [
+        ([], one_each, "the ranks' devices exchange tensors by NCCL 2."),
+        ([], shared, "exchange tensors by way of the host: ranks 0 and 1 share device 0000:00:00.0"),
+        (["--comm", "staged"], one_each, "exchange tensors by way of the host: --comm staged")]:
+    log = run(mpirun(2, "generate", *base, "--tp", "2", "--device", "cuda", "--log-level", "info",
+                     *flags), env=env).stderr
+    check_equal(log.count("exchange tensors"), 1, f"lines on the exchange in\n{log}")
+    check(said in log, f"{log}lacks {said}")
+for device, env, why in [("cuda", shared, "ranks 0 and 1 share device 0000:00:00.0 of "),
+                         ("cpu", one_each, "the device is the CPU")]:
+    refused = run(mpirun(2, "generate", *base, "--tp", "2", "--device", device, "--comm", "nccl"),
+                  code=1, env=env).stderr
+    check(f"trireme: --comm nccl: {why}" in refused, refused)
+
+# NCCL fails on rank 1 in a step: a line names rank, host and collective; nobody is left.
+failed = run(mpirun(2, "generate", *base, "--tp", "2", "--device", "cuda"), code=1,
+             env=one_each | {"TRIREME_EMULATED_NCCL": "error:1:40"}).stderr
+check(re.search(r"rank 1 on \S+: NCCL: unhandled system error; enqueued last: \w+ \d+ of "
+                r"ranks 0,1\n", failed), failed)
+check_no_leftovers()
 
 server = Server(*model_flags, "--tp", "2", "--pp", "2", "--device", "cuda")
 found = server.generate("--prompt", "Once upon a time", "--max-tokens", "12", *kinds["sampled"])

@@ -5,6 +5,7 @@
 // AddressSanitizer everything outside an allocation is out of bounds.
 #include <sys/mman.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -145,6 +146,7 @@ DeviceMemory& Memory() {
 // Device work of one process is one at a time, as on one device with a single queue.
 std::recursive_mutex device_mutex;
 cudaError_t last_error = cudaSuccess;
+int current_device = 0;  // of the process: its memory is that of one device
 std::set<CUstream_st*> streams;
 
 DeviceMemory::Access::Access() {
@@ -185,6 +187,7 @@ void Await(CUstream_st& stream, uint64_t position) {
 
 // A question lets the stream get on by half of what is left.
 bool Ask(CUstream_st& stream, uint64_t position) {
+  const std::lock_guard lock(device_mutex);
   ++counts.questions;
   if (stream.n_done < position) {
     RunUntil(stream, stream.n_done + (position - stream.n_done + 1) / 2);
@@ -221,6 +224,33 @@ cudaError_t EnqueueWork(cudaStream_t stream, Work work) {
     ++stream->n_queued;
   }
   return cudaSuccess;
+}
+
+void SetSelfRunning(bool on) {
+  static int n = 0;
+  static std::atomic<bool> running;
+  static std::thread thread;
+  n += on ? 1 : -1;
+  if (on && n == 1) {
+    running = true;
+    thread = std::thread([] {
+      while (running) {
+        bool waits = true;
+        {
+          const std::lock_guard lock(device_mutex);
+          for (CUstream_st* stream : streams) {
+            if (stream->n_done < stream->n_queued && RunUntil(*stream, stream->n_done + 1)) {
+              waits = false;
+            }
+          }
+        }
+        if (waits) std::this_thread::sleep_for(std::chrono::microseconds(50));
+      }
+    });
+  } else if (n == 0) {
+    running = false;
+    thread.join();
+  }
 }
 
 cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes,
@@ -296,7 +326,17 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   int count = 0;
   if (cudaGetDeviceCount(&count) != cudaSuccess) return cudaErrorNoDevice;
-  return device >= 0 && device < count ? cudaSuccess : Error(cudaErrorInvalidDevice);
+  if (device < 0 || device >= count) return Error(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device) {
+  std::snprintf(id, static_cast<size_t>(bytes), "0000:%02x:00.0", device);
+  return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   switch (attribute) {
@@ -316,7 +356,9 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   return Error(cudaErrorInvalidValue);
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
-  if (cudaSetDevice(device) != cudaSuccess) return cudaErrorInvalidDevice;
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess || device < 0 || device >= count)
+    return Error(cudaErrorInvalidDevice);
   *properties = {"emulated", Memory().total(), 9, 0, 2};
   return cudaSuccess;
 }

@@ -62,6 +62,8 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
                                                    "bf16",
                                                    "--activations",
                                                    "bf16",
+                                                   "--comm",
+                                                   "staged",
                                                    "--exact",
                                                    "--threads",
                                                    "5",
@@ -83,6 +85,7 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
   EXPECT_EQ(options.layout.sequence_parallel, SequenceParallel::kOn);
   EXPECT_EQ(options.dtype, DType::kBF16);
   EXPECT_EQ(options.activations, DType::kBF16);
+  EXPECT_EQ(options.comm, CommKind::kStaged);
   EXPECT_TRUE(options.exact);
   EXPECT_EQ(options.threads, 5);
   EXPECT_EQ(options.kv_cache_bytes, 3 << 20);
@@ -98,6 +101,7 @@ TEST(ReplicaFlags, WhatIsNotSaidStaysUnsaid) {
   const ReplicaOptions options = ThroughArguments({"--model", "d"});
   EXPECT_EQ(options.dtype, std::nullopt);
   EXPECT_EQ(options.layout.sequence_parallel, SequenceParallel::kAuto);
+  EXPECT_EQ(options.comm, CommKind::kAuto);
   EXPECT_FALSE(options.exact);
   EXPECT_TRUE(options.prefix_cache);
 }

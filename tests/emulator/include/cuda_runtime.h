@@ -175,6 +175,8 @@ cudaError_t cudaGetLastError();
 
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int* device);
+cudaError_t cudaDeviceGetPCIBusId(char* id, int bytes, int device);
 cudaError_t cudaDeviceSynchronize();
 enum cudaDeviceAttr {
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
@@ -242,6 +244,10 @@ namespace trireme::emulator {
 // again.
 using Work = std::function<bool()>;
 cudaError_t EnqueueWork(cudaStream_t stream, Work work);
+
+// Streams run without being asked while this is on, as a peer's work may wait for this process's.
+// Calls with true and false are counted.
+void SetSelfRunning(bool on);
 
 // A launch, in the order of its stream. More shared memory than a block may have fails.
 cudaError_t LaunchKernel(const char* kernel, Dim3 grid, Dim3 block, size_t shared_bytes,
