@@ -33,8 +33,8 @@ class BenchKernels : public Command {
     app.add_option("--dtype", dtype_, "of the weights: f32, f16 or bf16")
         ->check(OneOf({"f32", "f16", "bf16"}))
         ->type_name("TYPE");
-    app.add_option("--activations", activations_, "f32 or bf16")
-        ->check(OneOf({"f32", "bf16"}))
+    app.add_option("--activations", activations_, "f32, bf16 or f16")
+        ->check(OneOf({"f32", "bf16", "f16"}))
         ->type_name("TYPE");
     AddList(app, "--rows", options_.rows, 1, "rows of the left operand, such as 1,16,512")
         ->type_name("LIST");

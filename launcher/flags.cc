@@ -10,7 +10,7 @@ namespace trireme {
 namespace {
 
 const std::vector<std::string> kWeightTypes = {"f32", "f16", "bf16"};
-const std::vector<std::string> kActivationTypes = {"f32", "bf16"};
+const std::vector<std::string> kActivationTypes = {"auto", "f32", "bf16", "f16"};
 
 SequenceParallel ParseSequenceParallel(const std::string& text) {
   if (text == "on") return SequenceParallel::kOn;
@@ -40,7 +40,9 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
   app.add_option("--dtype", dtype_, "of the weights: f32, f16 or bf16; default: the checkpoint's")
       ->check(OneOf(kWeightTypes))
       ->type_name("TYPE");
-  app.add_option("--activations", activations_, "f32 or bf16, also of the KV cache")
+  app.add_option("--activations", activations_,
+                 "f32, bf16 or f16, also of the KV cache; auto: on a GPU the weights' where those "
+                 "have 16 bits, else f32")
       ->check(OneOf(kActivationTypes))
       ->type_name("TYPE");
   app.add_option("--device", device_, "auto, cpu or cuda; auto: CUDA where there is a device")
@@ -107,7 +109,7 @@ ReplicaOptions ReplicaFlags::Options() const {
   ReplicaOptions options = options_;
   options.layout.sequence_parallel = ParseSequenceParallel(sequence_parallel_);
   options.dtype = ParseDType(dtype_);
-  options.activations = *ParseDType(activations_);
+  options.activations = ParseDType(activations_);  // auto: none
   options.exact = exact_;
   options.prefix_cache = !no_prefix_cache_;
   options.avx512 = !no_avx512_;

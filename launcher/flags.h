@@ -37,7 +37,7 @@ class ReplicaFlags {
   std::string dtype_;
   std::string device_ = "auto";
   std::string comm_ = "auto";
-  std::string activations_ = "f32";
+  std::string activations_ = "auto";
   bool exact_ = false;
   bool no_prefix_cache_ = false;
   bool no_avx512_ = false;

@@ -115,7 +115,8 @@ class KernelsBench {
       if (t.dtype() == DType::kF32) {
         t.f32()[i] = value;
       } else {
-        t.data<uint16_t>()[i] = Bf16FromFloat(value);
+        t.data<uint16_t>()[i] =
+            t.dtype() == DType::kBF16 ? Bf16FromFloat(value) : F16FromFloat(value);
       }
     }
     return t;

@@ -3,9 +3,8 @@
 // Rules that all verbs keep:
 //  - a row's result depends on that row alone, never on T, on the other rows or on threads;
 //  - reductions have one fixed order; multiply-adds are fused where the formula says fma;
-//  - activations are float32 or bfloat16, one type within a call except Linear's x and y;
-//  arithmetic
-//    is float32; a bfloat16 result is rounded to nearest even once, at the end;
+//  - activations are float32, bfloat16 or float16, one type within a call except Linear's x and y;
+//    arithmetic is float32; a result of 16 bits is rounded to nearest even once, at the end;
 //  - outputs do not overlap inputs unless the comment allows it; empty tensors are allowed;
 //  - calls are asynchronous on devices with a stream; Synchronize() waits.
 // Letters: see tensor.h.

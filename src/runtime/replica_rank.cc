@@ -140,6 +140,8 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
   }
   dtype_ = options.dtype.value_or(config_.dtype);
   ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(options.device));
+  const bool cuda_types = kind == DeviceKind::kCuda && SizeOf(dtype_) == 2;
+  activations_ = options.activations.value_or(cuda_types ? dtype_ : DType::kF32);
   const bool fast = kind == DeviceKind::kCuda && !options.exact;
   ASSIGN_OR_RETURN(split_, Split::Make(config_, options.layout, world_.rank(),
                                        fast ? Reduction::kFast : Reduction::kExact));
@@ -155,7 +157,7 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
                             .timeout = options.timeout};
   ASSIGN_OR_RETURN(device_, Device::Open(kind, share, cuda, world_.local_rank()));
   fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
-                        Name(options.activations), "/kv-", Name(options.activations), "/chunks-",
+                        Name(activations_), "/kv-", Name(activations_), "/chunks-",
                         split_->n_chunks(), "/", device_->arithmetic());
   return absl::OkStatus();
 }
@@ -199,7 +201,7 @@ absl::Status ReplicaRank::CheckMemory(const ReplicaOptions& options) const {
         context == options.context_length ? "--context-length " : "the model's context length ",
         context, ": expected at least 2, one token of the prompt and one more");
   }
-  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
+  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, activations_);
   if (options.kv_cache_bytes > 0 && options.kv_cache_bytes < block_bytes) {
     return InvalidArgument("--kv-cache-bytes ", options.kv_cache_bytes, ": expected at least ",
                            block_bytes, ", the bytes of one KV block on this rank");
@@ -210,7 +212,7 @@ absl::Status ReplicaRank::CheckMemory(const ReplicaOptions& options) const {
                                 : std::min(context, kLeastKvTokens);
   return CheckFits(config_, *split_,
                    {.dtype = dtype_,
-                    .activations = options.activations,
+                    .activations = activations_,
                     .largest = LargestStep(options),
                     .kv_tokens = kv_tokens,
                     .reduction = split_->reduction()},
@@ -223,7 +225,7 @@ absl::StatusOr<int64_t> ReplicaRank::CountKvBlocks(const ReplicaOptions& options
     kv_bytes = device_->KvBytes(world_.local_size() * options.host_replicas,
                                 options.gpu_memory_utilization);
   }
-  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, options.activations);
+  const int64_t block_bytes = Engine::KvBlockBytes(config_, *split_, activations_);
   if (kv_bytes < block_bytes) {
     return FailedPrecondition("no memory is left for a KV cache: ", kv_bytes,
                               " bytes, expected at least ", block_bytes,
@@ -236,14 +238,14 @@ absl::StatusOr<int64_t> ReplicaRank::CountKvBlocks(const ReplicaOptions& options
 
 void ReplicaRank::MakeEngine(const ReplicaOptions& options) {
   const StepSize largest = LargestStep(options);
-  WorldOptions traffic = Engine::Traffic(config_, *split_, largest, options.activations);
+  WorldOptions traffic = Engine::Traffic(config_, *split_, largest, activations_);
   traffic.timeout = options.timeout;
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
   mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_, exchange_);
   engine_ = std::make_unique<Engine>(
       config_, std::move(model_), *mesh_,
-      EngineOptions{.activations = options.activations,
+      EngineOptions{.activations = activations_,
                     .n_blocks = 1,
                     .largest = largest,
                     .context_length = static_cast<int32_t>(ContextLength(options))});
@@ -316,7 +318,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   info.pp = options.layout.pp;
   info.sequence_parallel = options.layout.sequence_parallel == SequenceParallel::kOn;
   info.dtype = Name(dtype_);
-  info.activations = Name(options.activations);
+  info.activations = Name(activations_);
   info.device = device_->name();
   if (!exchange_name_.empty()) info.device += ", " + exchange_name_;
   info.version = options.version;

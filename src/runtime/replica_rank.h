@@ -21,7 +21,8 @@ struct ReplicaOptions {
   std::string served_name;  // empty: the directory's name
   Layout layout;
   std::optional<DType> dtype;  // weights; unset: the checkpoint's
-  DType activations = DType::kF32;
+  // Also of the KV pages; unset: on a GPU the weights' where those have 16 bits, else f32.
+  std::optional<DType> activations;
   DeviceKind device = DeviceKind::kAuto;
   CommKind comm = CommKind::kAuto;
   bool exact = false;  // on CUDA the same bits whatever the layout; the CPU always does that
@@ -85,6 +86,7 @@ class ReplicaRank {
   World& world_;
   ModelConfig config_;
   DType dtype_ = DType::kF32;
+  DType activations_ = DType::kF32;
   std::unique_ptr<TensorStore> store_;
   std::optional<Split> split_;
   std::optional<Device> device_;

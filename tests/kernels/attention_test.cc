@@ -18,11 +18,12 @@ std::string NameOf(const Case& c) {
   return StrCat("N", c.heads, "_K", c.kv_heads, "_at", c.offset, "_D", c.d, "_", Name(c.type),
                 "_kv_", Name(c.kv_type));
 }
-constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16;
+constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16, kF16 = DType::kF16;
 constexpr Case kCases[] = {
     {8, 1, 8, 0, 64, kF32, kF32},    {4, 2, 2, 0, 8, kBF16, kBF16}, {5, 3, 2, 1, 16, kF32, kBF16},
     {6, 6, 1, 0, 10, kBF16, kF32},   {3, 1, 3, 0, 80, kF32, kF32},  {20, 1, 20, 0, 18, kF32, kBF16},
-    {7, 2, 8, 3, 128, kBF16, kBF16}, {2, 1, 2, 0, 256, kF32, kF32},
+    {7, 2, 8, 3, 128, kBF16, kBF16}, {2, 1, 2, 0, 256, kF32, kF32}, {4, 2, 2, 0, 8, kF16, kF16},
+    {7, 2, 8, 3, 20, kF16, kF16},    {3, 1, 3, 0, 80, kF16, kF32},
 };
 
 // One sequence whose blocks lie scattered in the pages; slots that no token has hold NaN.

@@ -58,7 +58,7 @@ TEST_P(LinearTest, AgreesWithFloat64AndItself) {
 
 INSTANTIATE_TEST_SUITE_P(Types, LinearTest,
                          testing::Combine(testing::Values(DType::kF32, DType::kBF16, DType::kF16),
-                                          testing::Values(DType::kF32, DType::kBF16),
+                                          testing::Values(DType::kF32, DType::kBF16, DType::kF16),
                                           testing::ValuesIn(kShapes)),
                          [](const auto& info) {
                            const Shape s = std::get<2>(info.param);
@@ -234,7 +234,7 @@ TEST(Embed, ReadsRowsOutOfThePackedMatrix) {
     for (NamedOps& ops : AllOps()) {
       const auto packed =
           PackOf(*ops.ops, w, {.dtype = w_type, .col_bounds = {0, 5, 5, 21}, .merges = {0, 1, 1}});
-      for (DType y_type : {DType::kF32, DType::kBF16}) {
+      for (DType y_type : {DType::kF32, DType::kBF16, DType::kF16}) {
         Array y = Random(y_type, {9, 21}, 3), expected(y_type, {9, 21});
         ops.ops->Embed(y, ids, *packed, 7);
         for (int64_t i = 0; i < y.size(); ++i) {

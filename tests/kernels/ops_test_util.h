@@ -1,6 +1,7 @@
 // Owned tensors, random contents, and the CPU backends that have to agree to the bit.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -134,7 +135,10 @@ inline std::unique_ptr<Weight> PackOf(Ops& ops, const Array& matrix, WeightSpec 
 
 // |a - b| within `units` roundings of the result type, at the magnitude of what was added up.
 inline double Tolerance(DType type, double magnitude, double units) {
-  return units * magnitude * (type == DType::kF32 ? 0x1p-24 : 0x1p-8) + 1e-30;
+  const double rounding = type == DType::kF32 ? 0x1p-24 : type == DType::kF16 ? 0x1p-11 : 0x1p-8;
+  const double smallest =
+      type == DType::kF16 ? 0x1p-25 : 1e-30;  // half of what f16 steps by near 0
+  return units * std::max(magnitude * rounding, smallest);
 }
 
 }  // namespace trireme

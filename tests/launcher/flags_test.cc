@@ -100,6 +100,7 @@ TEST(ReplicaFlags, AWorkerGetsEveryFlagThatServeGot) {
 TEST(ReplicaFlags, WhatIsNotSaidStaysUnsaid) {
   const ReplicaOptions options = ThroughArguments({"--model", "d"});
   EXPECT_EQ(options.dtype, std::nullopt);
+  EXPECT_EQ(options.activations, std::nullopt);
   EXPECT_EQ(options.layout.sequence_parallel, SequenceParallel::kAuto);
   EXPECT_EQ(options.comm, CommKind::kAuto);
   EXPECT_FALSE(options.exact);

@@ -108,11 +108,12 @@ TEST(CudaMemoryTest, TheKvCacheTakesItsShareOfWhatIsFree) {
   auto world = MakeSingleWorld();
   ReplicaOptions options = Options();
   options.kv_cache_bytes = 0;
+  options.activations = DType::kF32;
   options.gpu_memory_utilization = 500e3 / static_cast<double>(FreeBytes());
   const auto rank = ReplicaRank::Load(options, *world);
   ASSERT_TRUE(rank.ok()) << rank.status();
   const int64_t block_bytes =
-      Engine::KvBlockBytes((*rank)->config(), (*rank)->split(), options.activations);
+      Engine::KvBlockBytes((*rank)->config(), (*rank)->split(), DType::kF32);
   const int64_t kv = (*rank)->scheduler_options().n_blocks * block_bytes;
   const auto share =
       static_cast<int64_t>(options.gpu_memory_utilization * static_cast<double>(FreeBytes() + kv));

@@ -11,7 +11,10 @@ namespace trireme {
 
 // On a device heads have 8 elements or more.
 std::vector<Case> LayoutCases() {
-  return {{"gqa_f32", DType::kF32}, {"heads_6_2_sharded", DType::kF32}, {"biases", DType::kBF16}};
+  return {{"gqa_f32", DType::kF32},
+          {"heads_6_2_sharded", DType::kF32},
+          {"biases", DType::kBF16},
+          {"mha_f16", DType::kF16}};
 }
 
 namespace {
@@ -34,6 +37,25 @@ TEST(FastPath, LogitsAreNearWhateverTheLayout) {
         }
       }
     }
+  }
+}
+
+TEST(Activations, AreTheWeightsWhereThoseHave16Bits) {
+  struct Kind {
+    const char* model;
+    std::optional<DType> weights, activations;
+    const char* expected;
+  };
+  for (const Kind& kind : {Kind{"mha_f16", {}, {}, "f16"}, Kind{"biases", {}, {}, "bf16"},
+                           Kind{"gqa_f32", {}, {}, "f32"}, Kind{"gqa_f32", DType::kF16, {}, "f16"},
+                           Kind{"biases", {}, DType::kF32, "f32"}}) {
+    ReplicaOptions options = Base({kind.model, DType::kF32});
+    options.dtype = kind.weights;
+    options.activations = kind.activations;
+    auto world = MakeSingleWorld();
+    auto rank = ReplicaRank::Load(options, *world);
+    ASSERT_TRUE(rank.ok()) << rank.status();
+    EXPECT_EQ((*rank)->replica().info().activations, kind.expected) << kind.model;
   }
 }
 

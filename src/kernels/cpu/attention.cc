@@ -21,7 +21,7 @@ HeadRange QueryHeads(const HeadMap& heads, int64_t kv_head) {
 
 void CheckPages(const KvLayer& kv, const HeadMap& heads, int64_t d) {
   CHECK(kv.k.dtype() == kv.v.dtype());
-  CHECK(kv.k.dtype() == DType::kF32 || kv.k.dtype() == DType::kBF16) << Name(kv.k.dtype());
+  CHECK(kv.k.dtype() != DType::kI32);
   CHECK(kv.k.rank() == 4 && kv.v.rank() == 4);
   CHECK(kv.k.dim(1) == heads.n_kv_heads && kv.v.dim(1) == heads.n_kv_heads);
   CHECK(kv.k.dim(2) == d && kv.k.dim(3) == kKvBlockSize);

@@ -66,14 +66,12 @@ void RopeStoreToken(const RopeArgs& a, int64_t t) {
     for (int64_t i = 0; i < a.d; ++i) FromFloat32(ToFloat32(values[h * a.d + i]), &v[i]);
   }
 }
-template <class T>
-void RopeStoreAs(const RopeArgs& a, int64_t begin, int64_t end) {
-  for (int64_t t = begin; t < end; ++t) {
-    a.kv_type == DType::kBF16 ? RopeStoreToken<T, Bf16>(a, t) : RopeStoreToken<T, float>(a, t);
-  }
-}
 void RopeStoreKv(const RopeArgs& a, int64_t begin, int64_t end) {
-  a.type == DType::kBF16 ? RopeStoreAs<Bf16>(a, begin, end) : RopeStoreAs<float>(a, begin, end);
+  ForElement(a.type, [&]<class T>(T) {
+    ForElement(a.kv_type, [&]<class P>(P) {
+      for (int64_t t = begin; t < end; ++t) RopeStoreToken<T, P>(a, t);
+    });
+  });
 }
 
 // What a tile keeps between blocks, in its scratch.
@@ -239,7 +237,7 @@ void Attend(const AttentionTile& tile) {
   state.out = state.q + kMaxQueryRows * state.padded;
   state.weights = state.out + kMaxQueryRows * state.padded;
   state.values = state.weights + kMaxQueryRows * kB;
-  tile.type == DType::kBF16 ? LoadQueries<Bf16>(tile, state.q) : LoadQueries<float>(tile, state.q);
+  ForElement(tile.type, [&]<class T>(T) { LoadQueries<T>(tile, state.q); });
   std::fill_n(state.out, tile.n_rows * state.padded, 0.0f);
   std::fill_n(state.values, kB * state.padded, 0.0f);
   std::fill_n(state.max, tile.n_rows, -HUGE_VALF);
@@ -247,12 +245,10 @@ void Attend(const AttentionTile& tile) {
   const int64_t seen = *std::max_element(tile.visible, tile.visible + tile.n_rows);
   for (int64_t b = 0; b * kB < seen; ++b) {
     const int64_t written = std::min(kB, seen - b * kB);
-    tile.kv_type == DType::kBF16 ? AttendBlock<Bf16>(tile, state, b, written)
-                                 : AttendBlock<float>(tile, state, b, written);
+    ForElement(tile.kv_type, [&]<class P>(P) { AttendBlock<P>(tile, state, b, written); });
   }
   for (int r = 0; r < tile.n_rows; ++r) {
-    tile.type == DType::kBF16 ? StoreOutput<Bf16>(tile, state, r)
-                              : StoreOutput<float>(tile, state, r);
+    ForElement(tile.type, [&]<class T>(T) { StoreOutput<T>(tile, state, r); });
   }
 }
 

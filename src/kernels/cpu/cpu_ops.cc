@@ -23,9 +23,7 @@ constexpr int64_t kParallelElements = 32 * 1024;
 
 bool HasTarget(int64_t target) { return (hwy::SupportedTargets() & target) != 0; }
 
-void CheckActivation(const Tensor& t) {
-  CHECK(t.dtype() == DType::kF32 || t.dtype() == DType::kBF16) << Name(t.dtype());
-}
+void CheckActivation(const Tensor& t) { CHECK(t.dtype() != DType::kI32); }
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
@@ -109,11 +107,7 @@ class CpuOps : public Ops {
       } else {
         std::fill_n(row, h, 0.0f);
       }
-      if (y.dtype() == DType::kF32) {
-        std::copy_n(row, h, y.f32() + t * h);
-      } else {
-        std::transform(row, row + h, y.data<uint16_t>() + t * h, Bf16FromFloat);
-      }
+      kernels_.pack.convert(row, DType::kF32, y.Rows(t, t + 1).raw(), y.dtype(), h);
     });
   }
 

@@ -228,6 +228,13 @@ HWY_INLINE U32x16 RoundToBf16(F32x16 a) {
   const U32x16 nan = Or(ShiftRight16<16>(bits), Set16(0x40u));
   return AsUnsigned(IfThenElse(IsNaN(a), AsFloat(nan), AsFloat(rounded)));
 }
+HWY_INLINE void Store16(F32x16 a, F16* p) {
+  auto* h = reinterpret_cast<hwy::float16_t*>(p);
+  hn::StoreU(hn::DemoteTo(DF16(), a.lo), DF16(), h);
+#if HWY_TARGET != HWY_AVX3
+  hn::StoreU(hn::DemoteTo(DF16(), a.hi), DF16(), h + 8);
+#endif
+}
 HWY_INLINE void Store16(F32x16 a, Bf16* p) {
   const I32x16 bits = AsSigned(RoundToBf16(a));
   auto* u = reinterpret_cast<uint16_t*>(p);
@@ -253,8 +260,23 @@ HWY_INLINE void StoreFirst(F32x16 a, T* p, int64_t n) {
 
 HWY_INLINE float ToFloat32(float v) { return v; }
 HWY_INLINE float ToFloat32(Bf16 v) { return FloatFromBf16(v.bits); }
+HWY_INLINE float ToFloat32(F16 v) { return FloatFromF16(v.bits); }
 HWY_INLINE void FromFloat32(float v, float* to) { *to = v; }
 HWY_INLINE void FromFloat32(float v, Bf16* to) { to->bits = Bf16FromFloat(v); }
+HWY_INLINE void FromFloat32(float v, F16* to) { to->bits = F16FromFloat(v); }
+
+// f(T()) for the T that `type` names.
+template <class F>
+HWY_INLINE void ForElement(DType type, const F& f) {
+  switch (type) {
+    case DType::kBF16:
+      return f(Bf16());
+    case DType::kF16:
+      return f(F16());
+    default:
+      return f(0.0f);
+  }
+}
 
 // ---- across lanes ----
 

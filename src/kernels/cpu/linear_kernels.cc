@@ -163,10 +163,8 @@ void PackRows(float* out, const T* x, int64_t row_stride, int rows, int64_t k) {
   }
 }
 void PackX(float* out, const void* x, DType x_type, int64_t row_stride, int rows, int64_t k) {
-  if (x_type == DType::kBF16) {
-    return PackRows(out, static_cast<const Bf16*>(x), row_stride, rows, k);
-  }
-  PackRows(out, static_cast<const float*>(x), row_stride, rows, k);
+  ForElement(x_type,
+             [&]<class T>(T) { PackRows(out, static_cast<const T*>(x), row_stride, rows, k); });
 }
 
 template <class T>
@@ -188,7 +186,7 @@ void FinishAs(const FinishArgs& a) {
   }
 }
 void Finish(const FinishArgs& args) {
-  args.y_type == DType::kBF16 ? FinishAs<Bf16>(args) : FinishAs<float>(args);
+  ForElement(args.y_type, [&]<class T>(T) { FinishAs<T>(args); });
 }
 
 template <int... kRows>

@@ -17,14 +17,6 @@ HWY_BEFORE_NAMESPACE();
 namespace trireme::cpu::HWY_NAMESPACE {
 namespace {
 
-HWY_INLINE void Store16(F32x16 a, F16* p) {
-  auto* h = reinterpret_cast<hwy::float16_t*>(p);
-  hn::StoreU(hn::DemoteTo(DF16(), a.lo), DF16(), h);
-#if HWY_TARGET != HWY_AVX3
-  hn::StoreU(hn::DemoteTo(DF16(), a.hi), DF16(), h + 8);
-#endif
-}
-
 template <class From, class To>
 void ConvertAs(const void* from, void* to, int64_t n) {
   const From* in = static_cast<const From*>(from);
@@ -37,16 +29,10 @@ void ConvertAs(const void* from, void* to, int64_t n) {
     std::memcpy(out + i, rest, static_cast<size_t>(n - i) * sizeof(To));
   }
 }
-template <class From>
-void ConvertFrom(const void* from, void* to, DType to_type, int64_t n) {
-  if (to_type == DType::kBF16) return ConvertAs<From, Bf16>(from, to, n);
-  if (to_type == DType::kF16) return ConvertAs<From, F16>(from, to, n);
-  ConvertAs<From, float>(from, to, n);
-}
 void Convert(const void* from, DType from_type, void* to, DType to_type, int64_t n) {
-  if (from_type == DType::kBF16) return ConvertFrom<Bf16>(from, to, to_type, n);
-  if (from_type == DType::kF16) return ConvertFrom<F16>(from, to, to_type, n);
-  ConvertFrom<float>(from, to, to_type, n);
+  ForElement(from_type, [&]<class From>(From) {
+    ForElement(to_type, [&]<class To>(To) { ConvertAs<From, To>(from, to, n); });
+  });
 }
 
 using D8 = hn::Full256<uint32_t>;

@@ -56,10 +56,9 @@ void SumPartsAs(T* y, std::span<const float* const> parts, std::span<const uint8
 void SumParts(void* y, DType type, std::span<const float* const> parts,
               std::span<const uint8_t> merges, const float* bias, int64_t begin, int64_t end,
               int64_t h) {
-  if (type == DType::kBF16) {
-    return SumPartsAs(static_cast<Bf16*>(y), parts, merges, bias, begin, end, h);
-  }
-  SumPartsAs(static_cast<float*>(y), parts, merges, bias, begin, end, h);
+  ForElement(type, [&]<class T>(T) {
+    SumPartsAs(static_cast<T*>(y), parts, merges, bias, begin, end, h);
+  });
 }
 
 // Squares are summed in 16 lanes (column i in lane i mod 16), then across them.
@@ -80,10 +79,9 @@ void RmsNormAs(T* y, const T* x, const float* w, float eps, int64_t rows, int64_
 }
 void RmsNorm(void* y, const void* x, DType type, const float* w, float eps, int64_t rows,
              int64_t h) {
-  if (type == DType::kBF16) {
-    return RmsNormAs(static_cast<Bf16*>(y), static_cast<const Bf16*>(x), w, eps, rows, h);
-  }
-  RmsNormAs(static_cast<float*>(y), static_cast<const float*>(x), w, eps, rows, h);
+  ForElement(type, [&]<class T>(T) {
+    RmsNormAs(static_cast<T*>(y), static_cast<const T*>(x), w, eps, rows, h);
+  });
 }
 
 template <class T>
@@ -92,8 +90,7 @@ void AddAs(T* r, const T* x, int64_t size) {
                        HWY_ATTR { StoreN(Add(LoadN(r + i, n), LoadN(x + i, n)), r + i, n); });
 }
 void AddInto(void* r, const void* x, DType type, int64_t n) {
-  if (type == DType::kBF16) return AddAs(static_cast<Bf16*>(r), static_cast<const Bf16*>(x), n);
-  AddAs(static_cast<float*>(r), static_cast<const float*>(x), n);
+  ForElement(type, [&]<class T>(T) { AddAs(static_cast<T*>(r), static_cast<const T*>(x), n); });
 }
 
 template <class T>
@@ -118,8 +115,7 @@ void DropoutAs(T* x, const DropoutRow& row, int32_t site, int64_t h) {
   }
 }
 void Dropout(void* x, DType type, const DropoutRow& row, int32_t site, int64_t h) {
-  if (type == DType::kBF16) return DropoutAs(static_cast<Bf16*>(x), row, site, h);
-  DropoutAs(static_cast<float*>(x), row, site, h);
+  ForElement(type, [&]<class T>(T) { DropoutAs(static_cast<T*>(x), row, site, h); });
 }
 
 // silu(a) * b, silu(a) = a / (1 + e^-a)
@@ -134,10 +130,9 @@ void GatedSiluAs(T* y, const T* x, int64_t rows, int64_t f) {
   }
 }
 void GatedSilu(void* y, const void* x, DType type, int64_t rows, int64_t f) {
-  if (type == DType::kBF16) {
-    return GatedSiluAs(static_cast<Bf16*>(y), static_cast<const Bf16*>(x), rows, f);
-  }
-  GatedSiluAs(static_cast<float*>(y), static_cast<const float*>(x), rows, f);
+  ForElement(type, [&]<class T>(T) {
+    GatedSiluAs(static_cast<T*>(y), static_cast<const T*>(x), rows, f);
+  });
 }
 
 }  // namespace

@@ -39,13 +39,13 @@ void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan,
                               .scale = scale * kLog2E,
                               .partials = static_cast<float*>(workspace),
                               .most_splits = static_cast<int>(MostSplits(shape.max_kv_len))};
-  const bool mma = q.dtype() == DType::kBF16 && kv.k.dtype() == DType::kBF16;
+  const bool mma = q.dtype() == kv.k.dtype() && q.dtype() != DType::kF32;
   if (exact || shape.max_rows > 1) {
-    mma ? LaunchMmaTiles(args, shape, stream)
+    mma ? LaunchMmaTiles(args, shape, q.dtype(), stream)
         : LaunchFmaTiles(args, shape, q.dtype(), kv.k.dtype(), stream);
   }
   if (exact) return;
-  mma ? LaunchMmaSplits(args, shape, stream)
+  mma ? LaunchMmaSplits(args, shape, q.dtype(), stream)
       : LaunchFmaSplits(args, shape, q.dtype(), kv.k.dtype(), stream);
   if (args.most_splits > 1) LaunchMerge(args, q.dtype(), stream);
 }

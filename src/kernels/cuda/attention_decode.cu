@@ -1,6 +1,7 @@
-// Attention of single rows, bfloat16: a block has all query heads of a KV head (16 at a time) and
-// one split of a sequence's tokens, of which its warps take pages in turn, each with its own copies
-// under way. A second kernel merges the splits. Bound by bandwidth: every key and value once.
+// Attention of single rows, 16-bit types: a block has all query heads of a KV head (16 at a time)
+// and one split of a sequence's tokens, of which its warps take pages in turn, each with its own
+// copies under way. A second kernel merges the splits. Bound by bandwidth: every key and value
+// once.
 #include "kernels/cuda/attention_mma.cuh"
 
 namespace trireme::cuda {
@@ -16,7 +17,7 @@ constexpr int kPage = 2 * kB* kStride<kD>;  // elements of a stage: keys, then v
 template <int kD>
 constexpr size_t SharedBytes() {
   constexpr int kElements = kHeads * kStride<kD> + kAttentionWarps * kStages<kD> * kPage<kD>;
-  return kElements * sizeof(Bf16);
+  return kElements * sizeof(uint16_t);
 }
 
 // What the warps bring together at the end of a split, over their pages.
@@ -27,7 +28,7 @@ struct Warps {
 };
 
 // Stores the sum of the warps' rows: as the result where the split is the only one.
-template <int kD>
+template <typename T, int kD>
 __device__ __forceinline__ void MergeWarps(const AttentionArgs& a, const Tile& tile,
                                            const Warps<kD>& warps, int split, int n_splits) {
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
@@ -48,7 +49,7 @@ __device__ __forceinline__ void MergeWarps(const AttentionArgs& a, const Tile& t
       GPU_UNROLL
       for (int w = 0; w < kAttentionWarps; ++w) x = __fmaf_rn(weights[w], warps.out[w][p][c], x);
       if (n_splits == 1) {
-        static_cast<Bf16*>(a.y)[tile.Element(a, p) + c] = FromFloat<Bf16>(x / sum);
+        static_cast<T*>(a.y)[tile.Element(a, p) + c] = FromFloat<T>(x / sum);
       } else {
         partial.sums[c] = x;
       }
@@ -92,7 +93,7 @@ __global__ void MergeSplitsKernel(AttentionArgs a) {
   }
 }
 
-template <int kD>
+template <typename T, int kD>
 __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionArgs a) {
   constexpr int kAhead = kStages<kD> - 1;
   const int sequence = static_cast<int>(blockIdx.z);
@@ -106,9 +107,9 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
   const auto n_splits = static_cast<int>(SplitsOf(kv_len));
   const auto split_tokens = static_cast<int>(SplitTokens(kv_len));
   if (static_cast<int>(blockIdx.x) >= n_splits) return;
-  Bf16* queries = Shared<Bf16>();
-  Bf16* all_stages = queries + kHeads * kStride<kD>;
-  Bf16* stages = all_stages + warp * kStages<kD> * kPage<kD>;
+  T* queries = Shared<T>();
+  T* all_stages = queries + kHeads * kStride<kD>;
+  T* stages = all_stages + warp * kStages<kD> * kPage<kD>;
   auto& warps = *reinterpret_cast<Warps<kD>*>(all_stages);  // when the pages are done with
   LoadQueries<kD, kHeads>(queries, a, tile);
   CommitCopies();
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       const auto row = [&](int j) -> int64_t {
         return page_at(i) * kB + j < end ? PageOf(a, tile, block) + j * a.d : -1;
       };
-      Bf16* stage = stages + i % kStages<kD> * kPage<kD>;
+      T* stage = stages + i % kStages<kD> * kPage<kD>;
       CopyRows(stage, kB, kD, kStride<kD>, a.k_pages, a.d, lane, kWarp, row);
       CopyRows(stage + kB * kStride<kD>, kB, kD, kStride<kD>, a.v_pages, a.d, lane, kWarp, row);
     };
@@ -147,7 +148,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       CommitCopies();
       AwaitCopies<kAhead>();
       __syncwarp();  // the page is here
-      const Bf16* stage = stages + i % kStages<kD> * kPage<kD>;
+      const T* stage = stages + i % kStages<kD> * kPage<kD>;
       float s[1][kB / 8][4];
       Scores<kD>(s, query, stage);
       const int first = page_at(i) * kB;
@@ -173,18 +174,19 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       }
     }
     __syncthreads();
-    MergeWarps(a, tile, warps, split, n_splits);
+    MergeWarps<T>(a, tile, warps, split, n_splits);
     __syncthreads();  // before the next split's pages
   }
 }
 
 }  // namespace
 
-void LaunchMmaSplits(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream) {
-  ForHeadSize(args.d, [&](auto size) {
-    constexpr int kD = decltype(size)::value;
-    static_assert(sizeof(Warps<kD>) <= SharedBytes<kD>() - kHeads * kStride<kD> * sizeof(Bf16));
-    Launch<MmaSplitsKernel<kD>>(
+void LaunchMmaSplits(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                     cudaStream_t stream) {
+  ForMmaType(type, args.d, [&]<typename T, typename Size>(T, Size) {
+    constexpr int kD = Size::value;
+    static_assert(sizeof(Warps<kD>) <= SharedBytes<kD>() - kHeads * kStride<kD> * sizeof(uint16_t));
+    Launch<MmaSplitsKernel<T, kD>>(
         {SplitGrid(args, shape, kHeads), dim3{kAttentionThreads, 1, 1}, SharedBytes<kD>(), stream},
         args);
   });
@@ -194,8 +196,7 @@ void LaunchMerge(const AttentionArgs& args, DType type, cudaStream_t stream) {
   const Grid grid = {
       dim3{static_cast<unsigned>(args.n_heads), static_cast<unsigned>(args.n_sequences), 1},
       dim3{kAttentionThreads, 1, 1}, 0, stream};
-  type == DType::kBF16 ? Launch<MergeSplitsKernel<Bf16>>(grid, args)
-                       : Launch<MergeSplitsKernel<float>>(grid, args);
+  ForElement(type, [&]<typename T>(T) { Launch<MergeSplitsKernel<T>>(grid, args); });
 }
 
 }  // namespace trireme::cuda

@@ -165,11 +165,14 @@ size_t SharedBytes(int d) {
          2 * kTokens * static_cast<size_t>(Stride<P>(d)) * sizeof(P);
 }
 
-// f(types of queries and of pages): bfloat16 in both has its own kernels.
+// f(types of queries and of pages): one of 16 bits in both has its own kernels.
 template <typename F>
 void ForTypes(DType type, DType kv_type, const F& f) {
-  if (type == DType::kBF16) return f(Bf16(), float());
-  kv_type == DType::kBF16 ? f(float(), Bf16()) : f(float(), float());
+  CHECK(type == DType::kF32 || kv_type == DType::kF32)
+      << "queries of " << Name(type) << ", pages of " << Name(kv_type);
+  ForElement(type == DType::kF32 ? kv_type : type, [&](auto element) {
+    type == DType::kF32 ? f(float(), element) : f(element, float());
+  });
 }
 
 }  // namespace

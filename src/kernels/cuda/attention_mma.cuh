@@ -1,6 +1,6 @@
-// Attention of 16 rows by a warp on the tensor cores, bfloat16: scores, online softmax (Milakov &
-// Gimelshein 2018), weighted values, as FlashAttention-2 orders them (Dao 2023). Fragments as in
-// mma.cuh: lane 4 g + t has columns 2 t, 2 t + 1 of rows g and g + 8.
+// Attention of 16 rows by a warp on the tensor cores, types T of 16 bits: scores, online softmax
+// (Milakov & Gimelshein 2018), weighted values, as FlashAttention-2 orders them (Dao 2023).
+// Fragments as in mma.cuh: lane 4 g + t has columns 2 t, 2 t + 1 of rows g and g + 8.
 #pragma once
 
 #include "kernels/cuda/attention_step.cuh"
@@ -20,27 +20,26 @@ struct RowState {
 };
 
 // The queries of a tile's pairs into rows of shared memory: zeros where there are none.
-template <int kD, int kPairs>
-__device__ __forceinline__ void LoadQueries(Bf16* shared, const AttentionArgs& a,
-                                            const Tile& tile) {
+template <int kD, int kPairs, typename T>
+__device__ __forceinline__ void LoadQueries(T* shared, const AttentionArgs& a, const Tile& tile) {
   CopyRows(shared, kPairs, kD, kStride<kD>, a.q, a.d, static_cast<int>(threadIdx.x),
            kAttentionThreads,
            [&](int p) -> int64_t { return p < tile.n_pairs ? tile.Element(a, p) : -1; });
 }
 
 // query(m, k, a): A of rows 16 m, columns 16 k, from rows in shared memory
-template <int kD>
-__device__ __forceinline__ auto QueryFragments(const Bf16* queries) {
+template <int kD, typename T>
+__device__ __forceinline__ auto QueryFragments(const T* queries) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const Bf16* row = queries + lane % 16 * kStride<kD> + lane / 16 * 8;
+  const T* row = queries + lane % 16 * kStride<kD> + lane / 16 * 8;
   return [row](int m, int k, uint32_t(&a)[4]) {
     LoadMatrices<false>(a, row + m * 16 * kStride<kD> + k * 16);
   };
 }
 
 // s[m] = queries of tile m times keys; N fragments of 8 tokens
-template <int kD, int kM, int N, typename Query>
-__device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query, const Bf16* keys) {
+template <int kD, int kM, int N, typename Query, typename T>
+__device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query, const T* keys) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   GPU_UNROLL
   for (int m = 0; m < kM; ++m) {
@@ -50,7 +49,7 @@ __device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query,
       for (int i = 0; i < 4; ++i) s[m][n][i] = 0;
     }
   }
-  const Bf16* row = keys + (lane / 16 * 8 + lane % 8) * kStride<kD> + lane / 8 % 2 * 8;
+  const T* row = keys + (lane / 16 * 8 + lane % 8) * kStride<kD> + lane / 8 % 2 * 8;
   GPU_UNROLL
   for (int k = 0; k < kD / 16; ++k) {
     uint32_t a[kM][4];
@@ -62,8 +61,8 @@ __device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query,
       LoadMatrices<false>(b, row + n * 8 * kStride<kD> + k * 16);
       GPU_UNROLL
       for (int m = 0; m < kM; ++m) {
-        Mma<Bf16>(s[m][n], a[m], b[0], b[1]);
-        Mma<Bf16>(s[m][n + 1], a[m], b[2], b[3]);
+        Mma<T>(s[m][n], a[m], b[0], b[1]);
+        Mma<T>(s[m][n + 1], a[m], b[2], b[3]);
       }
     }
   }
@@ -118,11 +117,11 @@ __device__ __forceinline__ void Weigh(float (&s)[N][4], RowState<kD>& state, flo
 }
 
 // state[m].out += weights[m] times values
-template <int kD, int kM, int N>
+template <int kD, int kM, int N, typename T>
 __device__ __forceinline__ void Accumulate(RowState<kD> (&state)[kM], const float (&s)[kM][N][4],
-                                           const Bf16* values) {
+                                           const T* values) {
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const Bf16* row = values + lane % 16 * kStride<kD> + lane / 16 * 8;
+  const T* row = values + lane % 16 * kStride<kD> + lane / 16 * 8;
   GPU_UNROLL
   for (int k = 0; k < N / 2; ++k) {
     uint32_t a[kM][4];  // the accumulators' layout is that of A
@@ -131,7 +130,7 @@ __device__ __forceinline__ void Accumulate(RowState<kD> (&state)[kM], const floa
       GPU_UNROLL
       for (int i = 0; i < 4; ++i) {
         const float(&from)[4] = s[m][2 * k + i / 2];
-        a[m][i] = PackBf16(from[i % 2 * 2], from[i % 2 * 2 + 1]);
+        a[m][i] = PackPair<T>(from[i % 2 * 2], from[i % 2 * 2 + 1]);
       }
     }
     GPU_UNROLL
@@ -140,8 +139,8 @@ __device__ __forceinline__ void Accumulate(RowState<kD> (&state)[kM], const floa
       LoadMatrices<true>(b, row + k * 16 * kStride<kD> + n * 8);
       GPU_UNROLL
       for (int m = 0; m < kM; ++m) {
-        Mma<Bf16>(state[m].out[n], a[m], b[0], b[1]);
-        Mma<Bf16>(state[m].out[n + 1], a[m], b[2], b[3]);
+        Mma<T>(state[m].out[n], a[m], b[0], b[1]);
+        Mma<T>(state[m].out[n + 1], a[m], b[2], b[3]);
       }
     }
   }
@@ -153,14 +152,19 @@ __device__ __forceinline__ float RowSum(float x) {
   return x + __shfl_xor_sync(kFullMask, x, 2);
 }
 
-// f(the kernel's kD) for head size d: the smallest that holds it.
+// f(T(), the kernel's kD) for a type of 16 bits and head size d: the smallest kD that holds it.
 template <typename F>
-void ForHeadSize(int d, const F& f) {
-  if (d <= 32) return f(std::integral_constant<int, 32>());
-  if (d <= 64) return f(std::integral_constant<int, 64>());
-  if (d <= 96) return f(std::integral_constant<int, 96>());
-  if (d <= 128) return f(std::integral_constant<int, 128>());
-  return f(std::integral_constant<int, 256>());
+void ForMmaType(DType type, int d, const F& f) {
+  const auto with = [&]<typename T>(T element) {
+    if constexpr (!std::is_same_v<T, float>) {
+      if (d <= 32) return f(element, std::integral_constant<int, 32>());
+      if (d <= 64) return f(element, std::integral_constant<int, 64>());
+      if (d <= 96) return f(element, std::integral_constant<int, 96>());
+      if (d <= 128) return f(element, std::integral_constant<int, 128>());
+      f(element, std::integral_constant<int, 256>());
+    }
+  };
+  ForElement(type, with);
 }
 
 }  // namespace trireme::cuda

@@ -1,4 +1,4 @@
-// Attention of tiles of rows, bfloat16: a block has 64 or 128 pairs (see attention_step.cuh), a
+// Attention of tiles of rows, 16-bit types: a block has 64 or 128 pairs (see attention_step.cuh), a
 // warp 16 or 32 of them, and all walk the same tokens, 64 at a time. Keys of the next tokens come
 // in while values are added up, values while scores are. Bound by the tensor cores:
 // 4 * pairs * tokens * D FLOP.
@@ -16,10 +16,10 @@ constexpr int kPairs = 16 * kRowTiles<kD>* kAttentionWarps;
 template <int kD>
 constexpr size_t SharedBytes() {
   constexpr int kRows = kPairs<kD> + 2 * kTokens;
-  return kRows * kStride<kD> * sizeof(Bf16);
+  return kRows * kStride<kD> * sizeof(uint16_t);
 }
 
-template <int kD>
+template <typename T, int kD>
 __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(AttentionArgs a) {
   constexpr int kM = kRowTiles<kD>;
   const Tile tile = FindTile<kPairs<kD>>(a, static_cast<int>(gridDim.x - 1 - blockIdx.x),
@@ -27,9 +27,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
   if (tile.n_pairs <= 0) return;
   const int warp = static_cast<int>(threadIdx.x) / kWarp;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  Bf16* queries = Shared<Bf16>();
-  Bf16* keys = queries + kPairs<kD> * kStride<kD>;
-  Bf16* values = keys + kTokens * kStride<kD>;
+  T* queries = Shared<T>();
+  T* keys = queries + kPairs<kD> * kStride<kD>;
+  T* values = keys + kTokens * kStride<kD>;
 
   LoadQueries<kD, kPairs<kD>>(queries, a, tile);
   LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, 0);
@@ -70,13 +70,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
       const float sum = RowSum(state[m].sum[r]);
       const int p = warp_pair + m * 16 + r * 8 + lane / 4;
       if (p >= tile.n_pairs) continue;
-      Bf16* y = static_cast<Bf16*>(a.y) + tile.Element(a, p);
+      T* y = static_cast<T*>(a.y) + tile.Element(a, p);
       GPU_UNROLL
       for (int n = 0; n < kD / 8; ++n) {
         const int column = n * 8 + lane % 4 * 2;
         if (column < a.d) {
           *reinterpret_cast<uint32_t*>(y + column) =
-              PackBf16(state[m].out[n][2 * r] / sum, state[m].out[n][2 * r + 1] / sum);
+              PackPair<T>(state[m].out[n][2 * r] / sum, state[m].out[n][2 * r + 1] / sum);
         }
       }
     }
@@ -85,13 +85,14 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
 
 }  // namespace
 
-void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream) {
-  ForHeadSize(args.d, [&](auto size) {
-    constexpr int kD = decltype(size)::value;
-    Launch<MmaTilesKernel<kD>>({dim3{static_cast<unsigned>(TileSlots(shape, args, kPairs<kD>)),
-                                     static_cast<unsigned>(args.n_kv_heads), 1},
-                                dim3{kAttentionThreads, 1, 1}, SharedBytes<kD>(), stream},
-                               args);
+void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                    cudaStream_t stream) {
+  ForMmaType(type, args.d, [&]<typename T, typename Size>(T, Size) {
+    constexpr int kD = Size::value;
+    Launch<MmaTilesKernel<T, kD>>({dim3{static_cast<unsigned>(TileSlots(shape, args, kPairs<kD>)),
+                                        static_cast<unsigned>(args.n_kv_heads), 1},
+                                   dim3{kAttentionThreads, 1, 1}, SharedBytes<kD>(), stream},
+                                  args);
   });
 }
 

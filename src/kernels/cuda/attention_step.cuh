@@ -194,8 +194,12 @@ __device__ __forceinline__ float Base(float max) { return max == -INFINITY ? 0.0
 
 // ---- launches ----
 
-void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream);
-void LaunchMmaSplits(const AttentionArgs& args, const AttentionShape& shape, cudaStream_t stream);
+// Queries and pages of one type of 16 bits.
+void LaunchMmaTiles(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                    cudaStream_t stream);
+void LaunchMmaSplits(const AttentionArgs& args, const AttentionShape& shape, DType type,
+                     cudaStream_t stream);
+// All other types, but for queries and pages of two different ones of 16 bits.
 void LaunchFmaTiles(const AttentionArgs& args, const AttentionShape& shape, DType type,
                     DType kv_type, cudaStream_t stream);
 void LaunchFmaSplits(const AttentionArgs& args, const AttentionShape& shape, DType type,

@@ -288,11 +288,7 @@ __global__ void __launch_bounds__(Tile::kThreads) ExactKernel(const ExactArgs ar
     if (out >= args.n_out || row >= args.rows) return;
     const float y = args.bias != nullptr ? sums[g][i] + args.bias[out] : sums[g][i];
     const int64_t at = part * args.part_stride + static_cast<int64_t>(row) * args.n_out + out;
-    if (args.y_type == DType::kBF16) {
-      static_cast<Bf16*>(args.y)[at] = FromFloat<Bf16>(y);
-    } else {
-      static_cast<float*>(args.y)[at] = y;
-    }
+    Store(args.y, args.y_type, at, y);
   });
 }
 

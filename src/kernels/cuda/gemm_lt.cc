@@ -68,11 +68,12 @@ struct GemmLt::Mode {
 
   Mode(Tensor y, Tensor x, const CudaWeight& w) {
     if (x.dtype() != w.dtype()) {
-      n_terms = x.dtype() == DType::kF32 ? 3 : 1;
+      const bool f16_to_bf16 = x.dtype() == DType::kF16 && w.dtype() == DType::kBF16;
+      n_terms = x.dtype() == DType::kF32 ? 3 : f16_to_bf16 ? 2 : 1;
       scaled = w.dtype() == DType::kF16;
     }
-    sums = y.dtype() == DType::kBF16 && (w.dtype() != DType::kBF16 || n_terms > 1 ||
-                                         (w.bias() != nullptr && w.bias_bf16() == nullptr));
+    sums = y.dtype() != DType::kF32 && (w.dtype() != y.dtype() || n_terms > 1 || scaled ||
+                                        (w.bias() != nullptr && w.own_bias() == nullptr));
   }
   // Whether a pass over the sums ends it: then the bias comes there too.
   bool finish() const { return scaled || sums; }
@@ -135,9 +136,9 @@ bool GemmLt::RunSlice(Tensor y, Tensor x, const CudaWeight& w, const Mode& mode,
         static_cast<std::byte*>(y.raw()) + offset * static_cast<int64_t>(SizeOf(y.dtype())),
         y.dtype(), {n_rows, n_out});
     const Tensor to = mode.sums ? Tensor(sums, DType::kF32, {n_rows, n_out}) : y_rows;
-    const void* bias = mode.finish()                ? nullptr
-                       : to.dtype() == DType::kBF16 ? w.bias_bf16()
-                                                    : static_cast<const void*>(w.bias());
+    const void* bias = mode.finish()               ? nullptr
+                       : to.dtype() != DType::kF32 ? w.own_bias()
+                                                   : static_cast<const void*>(w.bias());
     if (mode.n_terms == 0) {
       if (!Matmul(to, x_rows.raw(), w.n_in(), w, column, k, 0, bias)) return false;
     }

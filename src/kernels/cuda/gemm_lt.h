@@ -5,10 +5,11 @@
 // CPU:
 //   x f32 , W bf16   x is cut into three bf16 terms that add up to it exactly; three GEMMs (on the
 //                    H200 less than half the time of one in float32)
-//   x bf16, W f32    x is widened
+//   x f16 , W bf16   the same with two terms
+//   16 bit, W f32    x is widened
 //   x bf16, W f16    x fits f16's digits but not its range: rows are divided by a power of two
 //   x f32 , W f16    both: three terms of f16
-// Where y is bf16 and the GEMM cannot write it in one rounding, sums go to scratch memory in
+// Where y has 16 bits and the GEMM cannot write it in one rounding, sums go to scratch memory in
 // float32 first, rows slice by slice.
 #pragma once
 

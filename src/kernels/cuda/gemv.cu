@@ -19,8 +19,8 @@ constexpr int kWarps = 8;  // of a block
 constexpr int64_t kWarpsWanted = 2048;
 
 struct GemvArgs {
-  void* y;            // [rows,n_out], or parts of it, part_stride elements apart
-  bool y_bf16;        // else float32
+  void* y;  // [rows,n_out], or parts of it, part_stride elements apart
+  DType y_type;
   const void* x;      // [rows,n_in]
   bool x_packs;       // its rows can be read in packs
   const void* w;      // [n_out,w_stride]
@@ -141,11 +141,7 @@ __global__ void __launch_bounds__(kWarps* kWarp, 2) GemvKernel(GemvArgs args) {
   }
   if (args.bias != nullptr) result += args.bias[out];
   const int64_t at = part * args.part_stride + static_cast<int64_t>(row) * args.n_out + out;
-  if (args.y_bf16) {
-    static_cast<Bf16*>(args.y)[at] = FromFloat<Bf16>(result);
-  } else {
-    static_cast<float*>(args.y)[at] = result;
-  }
+  Store(args.y, args.y_type, at, result);
 }
 
 template <typename W, typename X, int kRows>
@@ -162,7 +158,7 @@ void GemvOf(Tensor y, Tensor x, const CudaWeight& w, cudaStream_t stream) {
   constexpr int N = kPack<W>;
   const int64_t rows = x.dim(0), n_in = w.n_in(), n_out = w.n_out();
   GemvArgs args = {
-      .y_bf16 = y.dtype() == DType::kBF16,
+      .y_type = y.dtype(),
       .x_packs = n_in % N == 0 && reinterpret_cast<uintptr_t>(x.raw()) % sizeof(Pack<X, N>) == 0,
       .w = w.rows().raw(),
       .bias = w.bias(),
@@ -194,20 +190,9 @@ void GemvOf(Tensor y, Tensor x, const CudaWeight& w, cudaStream_t stream) {
 
 void Gemv(Tensor y, Tensor x, const CudaWeight& w, cudaStream_t stream) {
   if (y.empty()) return;
-  const auto with = [&]<typename W>(W) {
-    x.dtype() == DType::kBF16 ? GemvOf<W, Bf16>(y, x, w, stream)
-                              : GemvOf<W, float>(y, x, w, stream);
-  };
-  switch (w.dtype()) {
-    case DType::kF32:
-      return with(float());
-    case DType::kF16:
-      return with(F16());
-    case DType::kBF16:
-      return with(Bf16());
-    case DType::kI32:
-      CHECK(false) << "a weight of integers";
-  }
+  ForElement(w.dtype(), [&]<typename W>(W) {
+    ForElement(x.dtype(), [&]<typename X>(X) { GemvOf<W, X>(y, x, w, stream); });
+  });
 }
 
 }  // namespace trireme::cuda

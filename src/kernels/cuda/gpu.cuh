@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "base/check.h"
 #include "kernels/cuda/fault.h"
 #include "kernels/dtype.h"
 
@@ -53,6 +54,11 @@ __device__ __forceinline__ float FloatFromHalf(uint16_t bits) {
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(bits));
   return x;
 }
+__device__ __forceinline__ uint16_t HalfFromFloat(float x) {
+  uint16_t bits;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
+  return bits;
+}
 
 template <auto kKernel, typename... Args>
 void Launch(const Grid& grid, Args... args) {
@@ -86,6 +92,7 @@ P LoadOnce(const P* from) {
 }
 
 inline float FloatFromHalf(uint16_t bits) { return FloatFromF16(bits); }
+inline uint16_t HalfFromFloat(float x) { return F16FromFloat(x); }
 
 template <auto kKernel, typename... Args>
 void Launch(const Grid& grid, Args... args) {
@@ -116,7 +123,32 @@ __device__ __forceinline__ T FromFloat(float x) {
   } else if constexpr (std::is_same_v<T, Bf16>) {
     return {Bf16FromFloat(x)};
   } else {
-    return {F16FromFloat(x)};
+    return {HalfFromFloat(x)};
+  }
+}
+
+// f(T()) for the T that `type` names.
+template <typename F>
+void ForElement(DType type, const F& f) {
+  switch (type) {
+    case DType::kF32:
+      return f(float());
+    case DType::kF16:
+      return f(F16());
+    case DType::kBF16:
+      return f(Bf16());
+    case DType::kI32:
+      CHECK(false) << "integers";
+  }
+}
+
+// y[i] = x, rounded to y's type.
+__device__ __forceinline__ void Store(void* y, DType type, int64_t i, float x) {
+  if (type == DType::kF32) {
+    static_cast<float*>(y)[i] = x;
+  } else {
+    static_cast<uint16_t*>(y)[i] =
+        type == DType::kBF16 ? FromFloat<Bf16>(x).bits : FromFloat<F16>(x).bits;
   }
 }
 

@@ -78,15 +78,13 @@ void CutIntoTerms(Tensor terms, float* scales, Tensor x, cudaStream_t stream) {
                             static_cast<int>(terms.dim(0)), static_cast<int>(x.dim(1)),
                             static_cast<int>(terms.dim(2)));
   };
-  if (terms.dtype() == DType::kF16) {
-    x.dtype() == DType::kBF16 ? cut(F16(), Bf16()) : cut(F16(), float());
-  } else if (terms.dtype() == DType::kBF16) {
-    CHECK(x.dtype() == DType::kF32);
-    cut(Bf16(), float());
-  } else {
-    CHECK(x.dtype() == DType::kBF16);
-    cut(float(), Bf16());
-  }
+  const auto from = [&]<typename T>(T term) {
+    ForElement(x.dtype(), [&]<typename X>(X element) {
+      if constexpr (!std::is_same_v<T, X>) cut(term, element);
+    });
+  };
+  CHECK(x.dtype() != terms.dtype());
+  ForElement(terms.dtype(), from);
 }
 
 void FinishSums(Tensor y, const float* sums, const float* scales, const float* bias,
@@ -100,7 +98,7 @@ void FinishSums(Tensor y, const float* sums, const float* scales, const float* b
     Launch<FinishKernel<Y>>(grid, static_cast<Y*>(y.raw()), sums, scales, bias, rows,
                             static_cast<int>(n));
   };
-  y.dtype() == DType::kBF16 ? finish(Bf16()) : finish(float());
+  ForElement(y.dtype(), finish);
 }
 
 }  // namespace trireme::cuda

@@ -89,10 +89,16 @@ __device__ __forceinline__ void AwaitCopies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kGroups) : "memory");
 }
 
-// Both rounded to nearest even; `low` in the low half.
-__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
+// Both as T, rounded to nearest even; `low` in the low half.
+template <typename T>
+__device__ __forceinline__ uint32_t PackPair(float low, float high) {
   uint32_t packed;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  if constexpr (std::is_same_v<T, Bf16>) {
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  } else {
+    static_assert(std::is_same_v<T, F16>);
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  }
   return packed;
 }
 
@@ -197,8 +203,9 @@ void AwaitCopies() {
   emulator::WaitForCopies(kGroups);
 }
 
-inline uint32_t PackBf16(float low, float high) {
-  return Bf16FromFloat(low) | static_cast<uint32_t>(Bf16FromFloat(high)) << 16;
+template <typename T>
+uint32_t PackPair(float low, float high) {
+  return FromFloat<T>(low).bits | static_cast<uint32_t>(FromFloat<T>(high).bits) << 16;
 }
 
 inline float Exp2(float x) {

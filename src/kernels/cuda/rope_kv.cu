@@ -122,10 +122,9 @@ void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tenso
                          .n_heads = static_cast<int>(heads.n_heads),
                          .n_kv_heads = static_cast<int>(heads.n_kv_heads),
                          .d = static_cast<int>(d)};
-  const auto run = [&]<typename T>(T) {
-    kv.k.dtype() == DType::kBF16 ? Run<T, Bf16>(args, stream) : Run<T, float>(args, stream);
-  };
-  qkv.dtype() == DType::kBF16 ? run(Bf16()) : run(float());
+  ForElement(qkv.dtype(), [&]<typename T>(T) {
+    ForElement(kv.k.dtype(), [&]<typename P>(P) { Run<T, P>(args, stream); });
+  });
 }
 
 }  // namespace trireme::cuda

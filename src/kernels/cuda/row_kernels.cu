@@ -171,11 +171,7 @@ void ForType(DType dtype, int64_t n, const F& f) {
       f(type, std::integral_constant<int, 1>());
     }
   };
-  if (dtype == DType::kBF16) {
-    with_pack(Bf16());
-  } else {
-    with_pack(float());
-  }
+  ForElement(dtype, with_pack);
 }
 
 // A thread for each pack of a row, rows along y.
@@ -271,19 +267,9 @@ void Embed(Tensor y, Tensor ids, Tensor w, int64_t first_row, cudaStream_t strea
     n % 4 == 0 && w.dim(1) % 4 == 0 ? launch(std::integral_constant<int, 4>())
                                     : launch(std::integral_constant<int, 1>());
   };
-  const auto to = [&]<typename W>(W weight) {
-    y.dtype() == DType::kBF16 ? embed(Bf16(), weight) : embed(float(), weight);
-  };
-  switch (w.dtype()) {
-    case DType::kF32:
-      return to(float());
-    case DType::kF16:
-      return to(F16());
-    case DType::kBF16:
-      return to(Bf16());
-    case DType::kI32:
-      CHECK(false) << "a weight of integers";
-  }
+  ForElement(w.dtype(), [&](auto weight) {
+    ForElement(y.dtype(), [&](auto element) { embed(element, weight); });
+  });
 }
 
 }  // namespace trireme::cuda

@@ -40,9 +40,12 @@ CudaWeight::CudaWeight(int64_t n_out, int64_t n_in, const WeightSpec& spec)
   data_ = AllocateDevice(static_cast<size_t>(n_out_ * stride_) * SizeOf(dtype_));
   if (spec.bias.empty()) return;
   bias_ = AllocateDevice(spec.bias.size() * sizeof(float));
-  if (std::all_of(spec.bias.begin(), spec.bias.end(),
-                  [](float b) { return FloatFromBf16(Bf16FromFloat(b)) == b; })) {
-    bias_bf16_ = AllocateDevice(spec.bias.size() * sizeof(uint16_t));
+  const bool fits = std::all_of(spec.bias.begin(), spec.bias.end(), [&](float b) {
+    return dtype_ == DType::kBF16 ? FloatFromBf16(Bf16FromFloat(b)) == b
+                                  : FloatFromF16(F16FromFloat(b)) == b;
+  });
+  if (dtype_ != DType::kF32 && fits) {
+    own_bias_ = AllocateDevice(spec.bias.size() * sizeof(uint16_t));
   }
 }
 
@@ -143,13 +146,11 @@ absl::StatusOr<std::unique_ptr<CudaWeight>> WeightLoader::Load(const MatrixSourc
                            std::memcpy(staged, bias + row, static_cast<size_t>(n) * sizeof(float));
                            return absl::OkStatus();
                          }));
-  if (weight->bias_bf16() != nullptr) {
-    RETURN_IF_ERROR(Stream(weight->bias_bf16_.data(), n_bias, sizeof(uint16_t),
+  if (weight->own_bias_.data() != nullptr) {
+    RETURN_IF_ERROR(Stream(weight->own_bias_.data(), n_bias, sizeof(uint16_t),
                            [&](int64_t row, int64_t n, std::byte* staged) {
-                             for (int64_t i = 0; i < n; ++i) {
-                               const uint16_t bits = Bf16FromFloat(bias[row + i]);
-                               std::memcpy(staged + i * 2, &bits, sizeof bits);
-                             }
+                             static const cpu::PackKernels kernels = cpu::PackKernelsFor(false);
+                             kernels.convert(bias + row, DType::kF32, staged, weight->dtype(), n);
                              return absl::OkStatus();
                            }));
   }

@@ -40,8 +40,8 @@ class CudaWeight : public Weight {
 
   // [n_out] on the device, or null.
   const float* bias() const { return reinterpret_cast<const float*>(bias_.data()); }
-  // The same in bfloat16; null where that would round it.
-  const void* bias_bf16() const { return bias_bf16_.data(); }
+  // The same in the weight's type; null where that would round it.
+  const void* own_bias() const { return dtype_ == DType::kF32 ? bias_.data() : own_bias_.data(); }
 
  private:
   friend class WeightLoader;
@@ -51,7 +51,7 @@ class CudaWeight : public Weight {
   std::vector<int64_t> col_bounds_, part_bounds_;
   std::vector<uint8_t> merges_;
   std::vector<int> part_chunks_;
-  Buffer data_, bias_, bias_bf16_;
+  Buffer data_, bias_, own_bias_;
 };
 
 // Brings matrices into device memory through two pinned buffers: while one is copied, the other is

@@ -10,7 +10,7 @@ namespace trireme::cuda {
 namespace {
 
 constexpr int64_t kB = kKvBlockSize;
-constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16;
+constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16, kF16 = DType::kF16;
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
 constexpr int32_t kNoBlock = std::numeric_limits<int32_t>::max();
 
@@ -83,7 +83,8 @@ constexpr Case kRopeCases[] = {
     {5, 3, 2, 1, 16, kF32, kBF16},    {6, 6, 1, 0, 10, kBF16, kF32},
     {3, 1, 3, 0, 20, kF32, kF32},     {2, 1, 2, 0, 18, kBF16, kBF16},
     {7, 2, 8, 3, 128, kBF16, kBF16},  {2, 1, 2, 0, 256, kF32, kF32},
-    {32, 8, 4, 0, 128, kBF16, kBF16},
+    {32, 8, 4, 0, 128, kBF16, kBF16}, {4, 2, 2, 0, 8, kF16, kF16},
+    {5, 3, 2, 1, 20, kF16, kF32},     {2, 1, 2, 0, 18, kF32, kF16},
 };
 INSTANTIATE_TEST_SUITE_P(Cases, RopeTest, testing::ValuesIn(kRopeCases), NameOf);
 
@@ -178,12 +179,12 @@ struct Step {
   Array q{kF32, {0}};
 };
 
-// |y - expected| beside the rounding of a bfloat16 result. float32: a few roundings of sums;
-// bfloat16: roundings of the weights, 2^-9 each, against values of up to 4.5.
-double UnitOf(DType type) { return type == kF32 ? 1e-5 : 4.5 * 0x1p-9; }
+// |y - expected| beside the rounding of a 16-bit result. float32: a few roundings of sums; 16 bits:
+// roundings of the weights, 2^-9 or 2^-12 each, against values of up to 4.5.
+double UnitOf(DType type) { return type == kF32 ? 1e-5 : 4.5 * (type == kF16 ? 0x1p-12 : 0x1p-9); }
 
 void ExpectNear(const Array& y, const Array& expected, double unit) {
-  const double rounding = y->dtype() == kF32 ? 0 : 0x1p-8;
+  const double rounding = y->dtype() == kF32 ? 0 : y->dtype() == kF16 ? 0x1p-11 : 0x1p-8;
   for (int64_t i = 0; i < expected.size(); ++i) {
     const double e = expected.at(i);
     if (std::isnan(e)) {
@@ -210,7 +211,9 @@ constexpr Case kCases[] = {
     {8, 1, 8, 0, 8, kF32, kF32},      {4, 4, 1, 0, 16, kF32, kF32},
     {7, 3, 3, 2, 20, kF32, kF32},     {5, 2, 4, 1, 64, kF32, kBF16},
     {3, 1, 4, 0, 128, kBF16, kF32},   {2, 1, 8, 5, 256, kF32, kF32},
-    {20, 1, 20, 0, 10, kF32, kF32},
+    {20, 1, 20, 0, 10, kF32, kF32},   {6, 2, 3, 0, 20, kF16, kF16},
+    {5, 2, 4, 1, 128, kF16, kF16},    {3, 1, 4, 0, 256, kF16, kF16},
+    {4, 4, 1, 0, 16, kF16, kF32},     {7, 3, 3, 2, 64, kF32, kF16},
 };
 INSTANTIATE_TEST_SUITE_P(Cases, AttentionTest, testing::ValuesIn(kCases), NameOf);
 
@@ -276,7 +279,8 @@ class LongTest : public testing::TestWithParam<Case> {};
 constexpr Case kLongCases[] = {{3, 2, 2, 0, 8, kBF16, kBF16},
                                {3, 2, 2, 0, 10, kBF16, kBF16},
                                {3, 2, 2, 0, 8, kF32, kF32},
-                               {3, 2, 2, 0, 10, kF32, kF32}};
+                               {3, 2, 2, 0, 10, kF32, kF32},
+                               {3, 2, 2, 0, 8, kF16, kF16}};
 // Of an average over thousands of tokens, whose roundings cancel: a lost page shows.
 constexpr double kLongUnit = 2e-4;
 INSTANTIATE_TEST_SUITE_P(Cases, LongTest, testing::ValuesIn(kLongCases), NameOf);
@@ -318,7 +322,8 @@ TEST(LongSequence, HasSplitsOfManyPages) {
 }
 
 class EdgeTest : public testing::TestWithParam<Case> {};
-constexpr Case kEdgeCases[] = {{4, 1, 4, 0, 16, kBF16, kBF16}, {4, 1, 4, 0, 16, kF32, kF32}};
+constexpr Case kEdgeCases[] = {
+    {4, 1, 4, 0, 16, kBF16, kBF16}, {4, 1, 4, 0, 16, kF32, kF32}, {4, 1, 4, 0, 16, kF16, kF16}};
 INSTANTIATE_TEST_SUITE_P(Cases, EdgeTest, testing::ValuesIn(kEdgeCases), NameOf);
 
 TEST_P(EdgeTest, NaNStaysInItsRow) {

@@ -75,6 +75,10 @@ void ExpectNear(const Array& y, const Weights& w, const Array& x) {
     for (int64_t c = 0; c < k; ++c) {
       magnitude += std::fabs(double{x.at(row * k + c)} * w.w.at(column * k + c));
     }
+    if (y->dtype() == DType::kF16 && std::fabs(expected.at(i)) > 65504) {
+      ASSERT_GE(std::fabs(y.at(i)), 65472) << "beyond f16, or its largest";
+      continue;
+    }
     ASSERT_NEAR(y.at(i), expected.at(i),
                 Tolerance(DType::kF32, magnitude, 2 * std::sqrt(static_cast<double>(k)) + 4) +
                     Tolerance(y->dtype(), std::fabs(expected.at(i)), 1))
@@ -84,7 +88,7 @@ void ExpectNear(const Array& y, const Weights& w, const Array& x) {
 
 constexpr int64_t kRows[] = {0, 1, 2, 7, 8, 9, 33};
 constexpr DType kWeightTypes[] = {DType::kF32, DType::kF16, DType::kBF16};
-constexpr DType kActivations[] = {DType::kF32, DType::kBF16};
+constexpr DType kActivations[] = {DType::kF32, DType::kBF16, DType::kF16};
 
 // Of W, x and y; whether exact.
 class CudaLinearTest : public testing::TestWithParam<std::tuple<DType, DType, DType, bool>> {};
@@ -111,11 +115,11 @@ TEST_P(CudaLinearTest, AgreesWithTheCpu) {
   }
 }
 
-TEST_P(CudaLinearTest, ABiasThatBf16HoldsIsAddedOnce) {
+TEST_P(CudaLinearTest, ABiasThatTheWeightsTypeHoldsIsAddedOnce) {
   const auto [w_type, x_type, y_type, exact] = GetParam();
   const Weights w(Random(w_type, {19, 40}, 1),
                   {.dtype = w_type, .bias = std::vector<float>(19, 2.5f)});
-  ASSERT_NE(w.cuda->bias_bf16(), nullptr);
+  ASSERT_NE(w.cuda->own_bias(), nullptr);
   for (const int64_t rows : {1, 20}) {
     const Array x = Random(x_type, {rows, 40}, 2);
     ExpectNear(RunLinear(w, x, y_type, exact), w, x);
@@ -149,7 +153,8 @@ TEST_P(CudaLinearTest, RowsOfAnyMagnitude) {
     Array x = Random(x_type, {rows, 70}, 2);
     for (int64_t i = 0; i < x.size(); ++i) {
       const float scales[] = {1.0f, 1e30f, 1e-30f, 7e5f, 1e-7f};
-      x.set(i, x.at(i) * scales[i / 70 % 5]);
+      const float f16_scales[] = {1.0f, 1e4f, 1e-6f, 100.0f, 1e-3f};
+      x.set(i, x.at(i) * (x_type == DType::kF16 ? f16_scales : scales)[i / 70 % 5]);
     }
     ExpectNear(RunLinear(w, x, y_type, exact), w, x);
   }
@@ -265,7 +270,8 @@ INSTANTIATE_TEST_SUITE_P(
     Types, ExactTest,
     testing::Values(Types{DType::kBF16, DType::kBF16}, Types{DType::kBF16, DType::kF32},
                     Types{DType::kF16, DType::kF32}, Types{DType::kF16, DType::kBF16},
-                    Types{DType::kF32, DType::kF32}, Types{DType::kF32, DType::kBF16}),
+                    Types{DType::kF32, DType::kF32}, Types{DType::kF32, DType::kBF16},
+                    Types{DType::kF16, DType::kF16}, Types{DType::kBF16, DType::kF16}),
     [](const auto& info) { return StrCat("w_", Name(info.param.w), "_x_", Name(info.param.x)); });
 
 // One row, a few, a tile, several tiles: other kernels, the same arithmetic.
@@ -340,7 +346,8 @@ TEST_P(ExactTest, ASumsBitsDoNotDependOnWhoHoldsItsChunks) {
 TEST(Exact, IsTheCpusArithmeticWithoutTensorCores) {
   uint32_t seed = 0;
   for (const Types& types : {Types{DType::kF32, DType::kF32}, Types{DType::kF32, DType::kBF16},
-                             Types{DType::kF16, DType::kF32}, Types{DType::kF16, DType::kBF16}}) {
+                             Types{DType::kF16, DType::kF32}, Types{DType::kF16, DType::kBF16},
+                             Types{DType::kBF16, DType::kF16}, Types{DType::kF32, DType::kF16}}) {
     const Weights w(Random(types.w, {45, 150}, ++seed), {.dtype = types.w,
                                                          .col_bounds = Bounds(150, 7),
                                                          .merges = SumTree(7).Merges({0, 7}),
@@ -491,13 +498,19 @@ TEST(WeightLoader, RoundsToNearestEvenAndPadsRowsWithZero) {
   }
 }
 
-TEST(WeightLoader, KeepsABiasInBf16OnlyWhereItHoldsIt) {
-  const auto with = [](std::vector<float> bias) {
-    return Load(MemorySource(Array(DType::kF32, {2, 3})), {.bias = std::move(bias)});
+TEST(WeightLoader, KeepsABiasInTheWeightsTypeOnlyWhereItHoldsIt) {
+  const auto with = [](DType type, std::vector<float> bias) {
+    return Load(MemorySource(Array(DType::kF32, {2, 3})), {.dtype = type, .bias = std::move(bias)});
   };
-  EXPECT_NE(with({1.5f, -2.0f})->bias_bf16(), nullptr);
-  EXPECT_EQ(with({1.5f, 0.1f})->bias_bf16(), nullptr);
-  EXPECT_EQ(with({})->bias(), nullptr);
+  for (const DType type : {DType::kBF16, DType::kF16}) {
+    EXPECT_NE(with(type, {1.5f, -2.0f})->own_bias(), nullptr);
+    EXPECT_EQ(with(type, {1.5f, 0.1f})->own_bias(), nullptr);
+    EXPECT_EQ(with(type, {})->bias(), nullptr);
+  }
+  EXPECT_EQ(with(DType::kBF16, {1.0f, 1 + 0x1p-9f})->own_bias(), nullptr);
+  EXPECT_EQ(with(DType::kF16, {1.0f, 70000.0f})->own_bias(), nullptr);
+  const auto f32 = with(DType::kF32, {1.5f, 0.1f});
+  EXPECT_EQ(f32->own_bias(), f32->bias());
   cudaStreamSynchronize(TestStream());
 }
 

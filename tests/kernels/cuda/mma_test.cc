@@ -143,22 +143,28 @@ TEST(CopyAsync, CopiesOrZeroes) {
   }
 }
 
+template <typename T>
 __global__ void PackKernel(uint32_t* out, const float* in) {
   const auto i = threadIdx.x;
-  out[i] = PackBf16(in[2 * i], in[2 * i + 1]);
+  out[i] = PackPair<T>(in[2 * i], in[2 * i + 1]);
 }
 __global__ void ExpKernel(float* x) { x[threadIdx.x] = Exp2(x[threadIdx.x]); }
 
-TEST(PackBf16, RoundsToNearestEvenLowHalfFirst) {
-  const Array in = Floats({1, -2, 1 + 0x1p-8f, 1 + 3 * 0x1p-8f, HUGE_VALF, 0x1p-130f});
-  const DeviceArray from = Upload(in), to(DType::kI32, {3});
-  Launch<PackKernel>({dim3{1, 1, 1}, dim3{3, 1, 1}, 0, TestStream()},
-                     static_cast<uint32_t*>(to->raw()), static_cast<const float*>(from->raw()));
+template <typename T>
+void TestPack(uint16_t (*round)(float)) {
+  const Array in =
+      Floats({1, -2, 1 + 0x1p-8f, 1 + 3 * 0x1p-11f, HUGE_VALF, 0x1p-130f, 70000.0f, 0x1.8p-24f});
+  const DeviceArray from = Upload(in), to(DType::kI32, {4});
+  Launch<PackKernel<T>>({dim3{1, 1, 1}, dim3{4, 1, 1}, 0, TestStream()},
+                        static_cast<uint32_t*>(to->raw()), static_cast<const float*>(from->raw()));
   const Array out = Download(to);
-  for (int i = 0; i < 6; ++i) {
-    EXPECT_EQ(static_cast<uint32_t>(out->i32()[i / 2]) >> (i % 2 * 16) & 0xffffu,
-              Bf16FromFloat(in.at(i)));
+  for (int i = 0; i < 8; ++i) {
+    EXPECT_EQ(static_cast<uint32_t>(out->i32()[i / 2]) >> (i % 2 * 16) & 0xffffu, round(in.at(i)));
   }
+}
+TEST(PackPair, RoundsToNearestEvenLowHalfFirst) {
+  TestPack<Bf16>(Bf16FromFloat);
+  TestPack<F16>(F16FromFloat);
 }
 
 TEST(Exp2, WithinTwoUnits) {
