@@ -1,10 +1,11 @@
 # The commands people type. Each does the set-up it needs; run again, it skips what is done.
-.PHONY: help setup build cuda emulated demo test soak bench format clean
+.PHONY: help setup build cuda bundle emulated demo test soak bench format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make build   the release binary, build/trireme'
 	@echo 'make cuda    the program for GPUs, build/cuda/trireme (needs the CUDA toolkit)'
+	@echo 'make bundle  the same as a folder to take along, build/bundle/trireme.tar.xz'
 	@echo 'make emulated  the program with an emulated CUDA device, build/emulated/trireme'
 	@echo 'make demo    serve the bundled model on 2 tensor-parallel ranks and stream a completion'
 	@echo 'make test    every test; the last line is "N passed, N failed, N skipped"'
@@ -28,6 +29,9 @@ cuda: setup
 	@cmake --preset cuda >build-configure.log 2>&1 && rm build-configure.log || \
 	  { cat build-configure.log; rm build-configure.log; exit 1; }
 	@ninja -C build/cuda trireme
+
+bundle: setup
+	@scripts/bundle
 
 emulated: build/build.ninja
 	@ninja -C build trireme_emulated
