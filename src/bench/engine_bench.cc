@@ -139,20 +139,28 @@ class Bench {
       scheduler.TakeReport();
     };
     bool counting = false;
+    Engine& engine = rank_.engine();
+    const bool own = rank_.split().pp() == 1;
+    const auto await = [&] { own ? commit(*engine.Finish()) : world_.Wait(kNoDeadline, true); };
     while (scheduler.has_work()) {
       while (auto bytes = world_.PollReport()) commit(ParseResult(*bytes));
       std::optional<StepPlan> plan;
-      if (scheduler.n_in_flight() < rank_.split().pp()) plan = scheduler.Next();
-      if (plan) {
-        if (counting) seconds += SecondsSince(last);
-        counting = timed(*plan);
-        last = Clock::now();
-        if (world_.size() > 1) world_.Publish(Serialize(*plan));
-        if (auto result = rank_.engine().Run(*plan)) commit(*result);
-      } else if (scheduler.n_in_flight() > 0) {
-        world_.Wait(kNoDeadline, true);
+      if (scheduler.n_in_flight() < scheduler.wanted_in_flight()) plan = scheduler.Next();
+      if (!plan) {
+        if (scheduler.n_in_flight() > 0) await();
+        continue;
       }
+      const bool is_timed = timed(*plan);
+      // What is timed has the device for itself.
+      while (own && is_timed != counting && engine.n_started() > 0) await();
+      if (counting) seconds += SecondsSince(last);
+      counting = is_timed;
+      last = Clock::now();
+      if (world_.size() > 1) world_.Publish(Serialize(*plan));
+      if (engine.n_started() == engine.most_started()) engine.Finish();
+      engine.Start(*plan);
     }
+    while (engine.n_started() > 0) engine.Finish();
     if (counting) seconds += SecondsSince(last);
     return seconds;
   }
