@@ -47,7 +47,9 @@ struct HeadMap {
   int64_t head_offset = 0;  // first query head of this rank, modulo group
 };
 
-enum class Activation { kSilu };
+// silu(a) = a / (1 + e^-a); gelu(a) = a * P(Z <= a), Z normally distributed, by erf, or by a tanh:
+// a / (1 + e^(-2 u)), u = sqrt(2 / pi) * (a + 0.044715 a^3)   (Hendrycks & Gimpel 2016)
+enum class Activation { kSilu, kGelu, kGeluTanh };
 
 // Dropout of one token row (Srivastava et al. 2014, inverted: kept values are divided by 1-p).
 // Column c is kept iff philox(seed, {c/4, position, site, 2})[c%4] * 2^-32 >= p.
@@ -145,6 +147,13 @@ class Ops {
   //   x, r, y: [T,H]   w: [H] float32   moves 4*T*H elements: bandwidth-bound
   virtual void AddRmsNorm(Tensor y, Tensor r, Tensor x, Tensor w, float eps) = 0;
 
+  // y[t] = (x[t] - m) / sqrt(mean((x[t] - m)^2) + eps) * w + b, m = mean(x[t])  (Ba et al. 2016)
+  //   x, y: [T,H]   w: [H] float32   b: the same, or empty: 0
+  virtual void LayerNorm(Tensor y, Tensor x, Tensor w, Tensor b, float eps) = 0;
+
+  // r[t] += x[t], rounded to r's type;  y[t] = LayerNorm(r[t])
+  virtual void AddLayerNorm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps) = 0;
+
   // r[t] += x[t], rounded to r's type: what AddRmsNorm leaves in r.
   virtual void Add(Tensor r, Tensor x) = 0;
 
@@ -169,6 +178,9 @@ class Ops {
   // y = act(x[:, :F]) * x[:, F:]                    (Shazeer 2020)
   //   x: [T,2F]   y: [T,F]
   virtual void GatedAct(Tensor y, Tensor x, Activation act) = 0;
+
+  // y = act(x)                                      x, y: [T,F]; y may be x
+  virtual void Act(Tensor y, Tensor x, Activation act) = 0;
 
   // Rows of x picked by index: y[i,:H] = x[rows[i]].
   //   x: [T,H]   rows: [S] int32   y: [S,W], W >= H; columns past H are left alone

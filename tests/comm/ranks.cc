@@ -65,6 +65,9 @@ class SumOps : public Ops {
     CHECK(false);
   }
   void GatedAct(Tensor, Tensor, Activation) override { CHECK(false); }
+  void Act(Tensor, Tensor, Activation) override { CHECK(false); }
+  void LayerNorm(Tensor, Tensor, Tensor, Tensor, float) override { CHECK(false); }
+  void AddLayerNorm(Tensor, Tensor, Tensor, Tensor, Tensor, float) override { CHECK(false); }
   void GatherRows(Tensor, Tensor, Tensor) override { CHECK(false); }
   void FindCutoffs(Tensor, Tensor, std::span<const int64_t>, std::span<const Filter>) override {
     CHECK(false);

@@ -89,21 +89,89 @@ TEST_P(RowsTest, AddRoundsOnce) {
   EXPECT_TRUE(SameBits(y, expected));
 }
 
-TEST_P(RowsTest, GatedSilu) {
+// Rows far from 0, so that their mean matters.
+TEST_P(RowsTest, LayerNorm) {
+  const auto [type, t, h] = GetParam();
+  Array x = Random(type, {t, h}, 1);
+  for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) + 3);
+  const Array w = Random(DType::kF32, {h}, 2), bias = Random(DType::kF32, {h}, 3);
+  for (const bool with_bias : {false, true}) {
+    const Tensor b = with_bias ? *bias : Tensor();
+    const Array y =
+        Agreed(Array(type, {t, h}), [&](Ops& ops, Tensor out, int64_t begin, int64_t end) {
+          ops.LayerNorm(out, x->Rows(begin, end), w, b, 1e-5f);
+        });
+    for (int64_t row = 0; row < t; ++row) {
+      double mean = 0, squares = 0;
+      for (int64_t i = 0; i < h; ++i) mean += x.at(row * h + i) / static_cast<double>(h);
+      for (int64_t i = 0; i < h; ++i) squares += std::pow(x.at(row * h + i) - mean, 2);
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(h) + 1e-5f);
+      for (int64_t c = 0; c < h; ++c) {
+        const double add = with_bias ? bias.at(c) : 0, centred = x.at(row * h + c) - mean;
+        const double value = centred * scale * w.at(c) + add;
+        // of the element and of what is added up: the mean has the roundings of its magnitude
+        const double magnitude =
+            (std::fabs(centred) + 4) * scale * std::fabs(w.at(c)) + std::fabs(add);
+        ASSERT_NEAR(y.at(row * h + c), value,
+                    Tolerance(type, std::fabs(value), 1) + Tolerance(DType::kF32, magnitude, 20))
+            << row << " " << c;
+      }
+    }
+  }
+}
+
+TEST_P(RowsTest, AddLayerNormIsAddThenLayerNorm) {
+  const auto [type, t, h] = GetParam();
+  const Array x = Random(type, {t, h}, 1), r = Random(type, {t, h}, 3),
+              w = Random(DType::kF32, {h}, 2), b = Random(DType::kF32, {h}, 4);
+  for (NamedOps& ops : AllOps()) {
+    const Array sum = Copy(r), normed(type, {t, h}), added = Copy(r), expected(type, {t, h});
+    ops.ops->AddLayerNorm(normed, sum, x, w, b, 1e-6f);
+    ops.ops->Add(added, x);
+    ops.ops->LayerNorm(expected, added, w, b, 1e-6f);
+    EXPECT_TRUE(SameBits(sum, added)) << ops.name;
+    EXPECT_TRUE(SameBits(normed, expected)) << ops.name;
+  }
+}
+
+struct NamedActivation {
+  Activation act;
+  double (*formula)(double);
+  double units;  // of float32: roundings of an exponent grow with it
+};
+const NamedActivation kActivations[] = {
+    {Activation::kSilu, [](double a) { return a / (1 + std::exp(-a)); }, 6},
+    {Activation::kGelu, [](double a) { return 0.5 * a * std::erfc(-a / std::sqrt(2.0)); }, 200},
+    {Activation::kGeluTanh,
+     [](double a) {
+       const double u = std::sqrt(2 / std::acos(-1.0)) * (a + 0.044715 * a * a * a);
+       return a / (1 + std::exp(-2 * u));
+     },
+     200}};
+
+TEST_P(RowsTest, Activations) {
   const auto [type, t, h] = GetParam();
   Array x = Random(type, {t, 2 * h}, 1, 4);
-  const float extremes[] = {100, -100, 88.8f, -88.8f, 1e30f, -1e30f, 0, -0.0f};
-  for (int64_t i = 0; i < std::min<int64_t>(h * std::min<int64_t>(t, 1), 8); ++i)
+  const float extremes[] = {100, -100, 88.8f, -88.8f, 1e10f, -1e10f, 0, -0.0f};
+  for (int64_t i = 0; i < std::min<int64_t>(h * std::min<int64_t>(t, 1), 8); ++i) {
     x.set(i, type == DType::kF16 ? std::clamp(extremes[i], -200.0f, 200.0f) : extremes[i]);
-  const Array y =
-      Agreed(Array(type, {t, h}), [&](Ops& ops, Tensor out, int64_t begin, int64_t end) {
-        ops.GatedAct(out, x->Rows(begin, end), Activation::kSilu);
-      });
-  ExpectNear(y, 6, [&](int64_t row, int64_t c) {
-    const int64_t width = x->dim(1);
-    const double a = x.at(row * width + c);
-    return a / (1 + std::exp(-a)) * x.at(row * width + width / 2 + c);
-  });
+  }
+  for (const NamedActivation& a : kActivations) {
+    const Array gated =
+        Agreed(Array(type, {t, h}), [&](Ops& ops, Tensor out, int64_t begin, int64_t end) {
+          ops.GatedAct(out, x->Rows(begin, end), a.act);
+        });
+    ExpectNear(gated, a.units, [&](int64_t row, int64_t c) {
+      const int64_t at = row * x->dim(1) + c;
+      return a.formula(x.at(at)) * x.at(at + x->dim(1) / 2);
+    });
+    const Array plain =
+        Agreed(Array(type, {t, 2 * h}), [&](Ops& ops, Tensor out, int64_t begin, int64_t end) {
+          ops.Act(out, x->Rows(begin, end), a.act);
+        });
+    ExpectNear(plain, a.units,
+               [&](int64_t row, int64_t c) { return a.formula(x.at(row * x->dim(1) + c)); });
+  }
 }
 
 TEST_P(RowsTest, SumPartsAddsInTheGivenOrder) {

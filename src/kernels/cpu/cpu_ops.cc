@@ -129,6 +129,18 @@ class CpuOps : public Ops {
                              x.dim(1));
     });
   }
+  void LayerNorm(Tensor y, Tensor x, Tensor w, Tensor b, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    ForRows(x.dim(0), x.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.layer_norm(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(),
+                               w.f32(), b.f32(), eps, end - begin, x.dim(1));
+    });
+  }
+  void AddLayerNorm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps) override {
+    Add(r, x);
+    LayerNorm(y, r, w, b, eps);
+  }
   void Add(Tensor r, Tensor x) override {
     CheckActivation(x);
     CHECK(x.dtype() == r.dtype());
@@ -150,11 +162,19 @@ class CpuOps : public Ops {
   }
   void GatedAct(Tensor y, Tensor x, Activation act) override {
     CheckActivation(x);
-    CHECK(x.dtype() == y.dtype() && act == Activation::kSilu);
+    CHECK(x.dtype() == y.dtype());
     CHECK_EQ(x.dim(1), 2 * y.dim(1));
     ForRows(y.dim(0), y.dim(1), [&](int64_t begin, int64_t end) {
-      kernels_.rows.gated_silu(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(),
-                               end - begin, y.dim(1));
+      kernels_.rows.gated_act(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(), act,
+                              end - begin, y.dim(1));
+    });
+  }
+  void Act(Tensor y, Tensor x, Activation act) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    ForRows(y.dim(0), y.dim(1), [&](int64_t begin, int64_t end) {
+      kernels_.rows.act(y.Rows(begin, end).raw(), x.Rows(begin, end).raw(), x.dtype(), act,
+                        (end - begin) * y.dim(1));
     });
   }
   void GatherRows(Tensor y, Tensor x, Tensor rows) override {

@@ -74,9 +74,13 @@ struct RowKernels {
                     int64_t h);
   void (*rms_norm)(void* y, const void* x, DType type, const float* w, float eps, int64_t rows,
                    int64_t h);
+  //   b: [h] or null
+  void (*layer_norm)(void* y, const void* x, DType type, const float* w, const float* b, float eps,
+                     int64_t rows, int64_t h);
   void (*add)(void* r, const void* x, DType type, int64_t n);
   void (*dropout)(void* x, DType type, const DropoutRow& row, int32_t site, int64_t h);
-  void (*gated_silu)(void* y, const void* x, DType type, int64_t rows, int64_t f);
+  void (*gated_act)(void* y, const void* x, DType type, Activation act, int64_t rows, int64_t f);
+  void (*act)(void* y, const void* x, DType type, Activation act, int64_t n);
 };
 
 // ---- attention ----

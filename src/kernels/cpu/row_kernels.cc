@@ -9,6 +9,7 @@
 
 #if TRIREME_SIMD
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/cpu/lanes-inl.h"
 #include "kernels/cpu/math-inl.h"
@@ -84,6 +85,35 @@ void RmsNorm(void* y, const void* x, DType type, const float* w, float eps, int6
   });
 }
 
+// Sums as above; the second is of what the first leaves of each element.
+template <class T>
+void LayerNormAs(T* y, const T* x, const float* w, const float* b, float eps, int64_t rows,
+                 int64_t h) {
+  for (int64_t t = 0; t < rows; ++t, x += h, y += h) {
+    F32x16 sum = Zero16();
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR { sum = Add(sum, LoadN(x + i, n)); });
+    const F32x16 mean = Set16(SumLanes(sum) / static_cast<float>(h));
+    F32x16 squares = Zero16();
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR {
+      const F32x16 v = IfThenElseZero(FirstN16(n), Sub(LoadN(x + i, n), mean));
+      squares = MulAdd(v, v, squares);
+    });
+    const float variance = SumLanes(squares) / static_cast<float>(h);
+    const F32x16 r = Set16(1.0f / std::sqrt(variance + eps));
+    ForVectors(h, [&](int64_t i, int64_t n) HWY_ATTR {
+      const F32x16 v = Mul(Sub(LoadN(x + i, n), mean), r);
+      const F32x16 scale = LoadN(w + i, n);
+      StoreN(b == nullptr ? Mul(v, scale) : MulAdd(v, scale, LoadN(b + i, n)), y + i, n);
+    });
+  }
+}
+void LayerNorm(void* y, const void* x, DType type, const float* w, const float* b, float eps,
+               int64_t rows, int64_t h) {
+  ForElement(type, [&]<class T>(T) {
+    LayerNormAs(static_cast<T*>(y), static_cast<const T*>(x), w, b, eps, rows, h);
+  });
+}
+
 template <class T>
 void AddAs(T* r, const T* x, int64_t size) {
   ForVectors(size, [&](int64_t i, int64_t n)
@@ -118,20 +148,60 @@ void Dropout(void* x, DType type, const DropoutRow& row, int32_t site, int64_t h
   ForElement(type, [&]<class T>(T) { DropoutAs(static_cast<T*>(x), row, site, h); });
 }
 
-// silu(a) * b, silu(a) = a / (1 + e^-a)
-template <class T>
-void GatedSiluAs(T* y, const T* x, int64_t rows, int64_t f) {
+// Formulas: Activation in kernels/ops.h.
+template <Activation kAct>
+HWY_INLINE F32x16 ActOf(F32x16 a) {
+  if constexpr (kAct == Activation::kSilu) {
+    return Div(a, Add(Set16(1.0f), Exp(Neg(a))));
+  } else if constexpr (kAct == Activation::kGeluTanh) {
+    constexpr float kTwice = 1.5957691216f;  // 2 sqrt(2 / pi)
+    const F32x16 cubic = MulAdd(Mul(a, a), Set16(0.044715f * kTwice), Set16(kTwice));
+    return Div(a, Add(Set16(1.0f), Exp(Neg(Mul(a, cubic)))));
+  } else {
+    alignas(64) float x[kLanes];
+    Store16(a, x);
+    for (float& v : x) v = 0.5f * v * std::erfc(v * -0.70710678f);
+    return Load16(x);
+  }
+}
+// f(integral_constant) of the activation.
+template <class F>
+void ForAct(Activation act, const F& f) {
+  switch (act) {
+    case Activation::kSilu:
+      return f(std::integral_constant<Activation, Activation::kSilu>());
+    case Activation::kGelu:
+      return f(std::integral_constant<Activation, Activation::kGelu>());
+    case Activation::kGeluTanh:
+      return f(std::integral_constant<Activation, Activation::kGeluTanh>());
+  }
+}
+
+template <class T, Activation kAct>
+void GatedActAs(T* y, const T* x, int64_t rows, int64_t f) {
   for (int64_t t = 0; t < rows; ++t, x += 2 * f, y += f) {
     ForVectors(f, [&](int64_t i, int64_t n) HWY_ATTR {
-      const F32x16 a = LoadN(x + i, n);
-      const F32x16 silu = Div(a, Add(Set16(1.0f), Exp(Neg(a))));
-      StoreN(Mul(silu, LoadN(x + f + i, n)), y + i, n);
+      StoreN(Mul(ActOf<kAct>(LoadN(x + i, n)), LoadN(x + f + i, n)), y + i, n);
     });
   }
 }
-void GatedSilu(void* y, const void* x, DType type, int64_t rows, int64_t f) {
+void GatedAct(void* y, const void* x, DType type, Activation act, int64_t rows, int64_t f) {
   ForElement(type, [&]<class T>(T) {
-    GatedSiluAs(static_cast<T*>(y), static_cast<const T*>(x), rows, f);
+    ForAct(act, [&](auto a) {
+      GatedActAs<T, a.value>(static_cast<T*>(y), static_cast<const T*>(x), rows, f);
+    });
+  });
+}
+
+template <class T, Activation kAct>
+void ActAs(T* y, const T* x, int64_t size) {
+  ForVectors(
+      size, [&](int64_t i, int64_t n) HWY_ATTR { StoreN(ActOf<kAct>(LoadN(x + i, n)), y + i, n); });
+}
+void Act(void* y, const void* x, DType type, Activation act, int64_t n) {
+  ForElement(type, [&]<class T>(T) {
+    ForAct(act,
+           [&](auto a) { ActAs<T, a.value>(static_cast<T*>(y), static_cast<const T*>(x), n); });
   });
 }
 
@@ -140,9 +210,11 @@ void GatedSilu(void* y, const void* x, DType type, int64_t rows, int64_t f) {
 RowKernels MakeRowKernels() {
   return {.sum_parts = SumParts,
           .rms_norm = RmsNorm,
+          .layer_norm = LayerNorm,
           .add = AddInto,
           .dropout = Dropout,
-          .gated_silu = GatedSilu};
+          .gated_act = GatedAct,
+          .act = Act};
 }
 
 }  // namespace trireme::cpu::HWY_NAMESPACE

@@ -182,6 +182,16 @@ class CudaOps : public Ops {
     CHECK(x.dtype() == y.dtype() && x.dtype() == r.dtype());
     cuda::AddRmsNorm(y, r, x, w, eps, stream_);
   }
+  void LayerNorm(Tensor y, Tensor x, Tensor w, Tensor b, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    cuda::LayerNorm(y, x, w, b, eps, stream_);
+  }
+  void AddLayerNorm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype() && x.dtype() == r.dtype());
+    cuda::AddLayerNorm(y, r, x, w, b, eps, stream_);
+  }
   void Add(Tensor r, Tensor x) override {
     CheckActivation(x);
     CHECK(x.dtype() == r.dtype());
@@ -195,9 +205,15 @@ class CudaOps : public Ops {
   }
   void GatedAct(Tensor y, Tensor x, Activation act) override {
     CheckActivation(x);
-    CHECK(x.dtype() == y.dtype() && act == Activation::kSilu);
+    CHECK(x.dtype() == y.dtype());
     CHECK_EQ(x.dim(1), 2 * y.dim(1));
-    cuda::GatedSilu(y, x, stream_);
+    cuda::GatedAct(y, x, act, stream_);
+  }
+  void Act(Tensor y, Tensor x, Activation act) override {
+    CheckActivation(x);
+    CHECK(x.dtype() == y.dtype());
+    CHECK_EQ(x.size(), y.size());
+    cuda::Act(y, x, act, stream_);
   }
   void GatherRows(Tensor y, Tensor x, Tensor rows) override {
     CHECK(x.dtype() == y.dtype());

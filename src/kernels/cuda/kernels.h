@@ -20,7 +20,11 @@ struct PartList {
 void RmsNorm(Tensor y, Tensor x, Tensor w, float eps, cudaStream_t stream);
 void AddRmsNorm(Tensor y, Tensor r, Tensor x, Tensor w, float eps, cudaStream_t stream);
 void Add(Tensor r, Tensor x, cudaStream_t stream);
-void GatedSilu(Tensor y, Tensor x, cudaStream_t stream);
+//   b: float32 or empty
+void LayerNorm(Tensor y, Tensor x, Tensor w, Tensor b, float eps, cudaStream_t stream);
+void AddLayerNorm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps, cudaStream_t stream);
+void GatedAct(Tensor y, Tensor x, Activation act, cudaStream_t stream);
+void Act(Tensor y, Tensor x, Activation act, cudaStream_t stream);
 void GatherRows(Tensor y, Tensor x, Tensor rows, cudaStream_t stream);
 void Dropout(Tensor x, const DropoutRow* rows, int32_t site, cudaStream_t stream);
 void SumParts(Tensor y, const PartList& parts, const float* bias, cudaStream_t stream);

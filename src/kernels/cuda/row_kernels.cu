@@ -15,13 +15,16 @@ constexpr int kRowThreads = 256;
 
 // ---- norms: one block a row ----
 
-// y[t] = x[t] / sqrt(mean(x[t]^2) + eps) * w, after r[t] += x[t] where kAdd (x[t] is then r[t]).
-template <typename T, int N, bool kAdd>
-__global__ void RmsNormKernel(T* y, T* r, const T* x, const float* w, int n, float eps) {
+// RmsNorm, or LayerNorm where kCentre, after r[t] += x[t] where kAdd (x[t] is then r[t]).
+template <typename T, int N, bool kAdd, bool kCentre>
+__global__ void NormKernel(T* y, T* r, const T* x, const float* w, const float* b, int n,
+                           float eps) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * n;
+  const int i0 = static_cast<int>(threadIdx.x) * N, step = static_cast<int>(blockDim.x) * N;
+  float* sums = Shared<float>();  // two arrays of one per warp
   using P = Pack<T, N>;
-  float squares = 0;
-  for (int i = static_cast<int>(threadIdx.x) * N; i < n; i += static_cast<int>(blockDim.x) * N) {
+  float sum = 0, squares = 0;
+  for (int i = i0; i < n; i += step) {
     P p = *reinterpret_cast<const P*>(x + row + i);
     if constexpr (kAdd) {
       P residual = *reinterpret_cast<const P*>(r + row + i);
@@ -35,17 +38,38 @@ __global__ void RmsNormKernel(T* y, T* r, const T* x, const float* w, int n, flo
     GPU_UNROLL
     for (int j = 0; j < N; ++j) {
       const float v = ToFloat(p.x[j]);
-      squares = __fmaf_rn(v, v, squares);
+      if constexpr (kCentre) {
+        sum += v;
+      } else {
+        squares = __fmaf_rn(v, v, squares);
+      }
     }
   }
-  const float mean = BlockSum(squares, Shared<float>()) / static_cast<float>(n);
-  const float scale = 1.0f / sqrtf(mean + eps);
   const T* source = kAdd ? r : x;  // what this thread wrote, or has in cache
-  for (int i = static_cast<int>(threadIdx.x) * N; i < n; i += static_cast<int>(blockDim.x) * N) {
+  float mean = 0;
+  if constexpr (kCentre) {
+    mean = BlockSum(sum, sums + blockDim.x / kWarp) / static_cast<float>(n);
+    for (int i = i0; i < n; i += step) {
+      const P p = *reinterpret_cast<const P*>(source + row + i);
+      GPU_UNROLL
+      for (int j = 0; j < N; ++j) {
+        const float v = ToFloat(p.x[j]) - mean;
+        squares = __fmaf_rn(v, v, squares);
+      }
+    }
+  }
+  const float variance = BlockSum(squares, sums) / static_cast<float>(n);
+  const float scale = 1.0f / sqrtf(variance + eps);
+  for (int i = i0; i < n; i += step) {
     const P p = *reinterpret_cast<const P*>(source + row + i);
     P out;
     GPU_UNROLL
-    for (int j = 0; j < N; ++j) out.x[j] = FromFloat<T>(ToFloat(p.x[j]) * scale * w[i + j]);
+    for (int j = 0; j < N; ++j) {
+      float v = ToFloat(p.x[j]);
+      if constexpr (kCentre) v -= mean;
+      v *= scale;
+      out.x[j] = FromFloat<T>(b != nullptr ? __fmaf_rn(v, w[i + j], b[i + j]) : v * w[i + j]);
+    }
     *reinterpret_cast<P*>(y + row + i) = out;
   }
 }
@@ -69,20 +93,34 @@ __global__ void AddKernel(T* r, const T* x, int64_t n) {
   *reinterpret_cast<P*>(r + i) = sum;
 }
 
-// y = silu(a) * b for x = [a | b], silu(a) = a / (1 + e^-a). Rows along the grid's y.
-template <typename T, int N>
-__global__ void GatedSiluKernel(T* y, const T* x, int64_t rows, int n) {
+// Formulas: Activation in kernels/ops.h.
+template <Activation kAct>
+__device__ __forceinline__ float ActOf(float a) {
+  if constexpr (kAct == Activation::kSilu) {
+    return a / (1.0f + expf(-a));
+  } else if constexpr (kAct == Activation::kGeluTanh) {
+    constexpr float kTwice = 1.5957691216f;  // 2 sqrt(2 / pi)
+    return a / (1.0f + expf(-a * __fmaf_rn(a * a, 0.044715f * kTwice, kTwice)));
+  } else {
+    return 0.5f * a * erfcf(a * -0.70710678f);
+  }
+}
+
+// y = act(a) * b for x = [a | b] where kGated, else act(x). Rows along the grid's y.
+template <typename T, int N, Activation kAct, bool kGated>
+__global__ void ActKernel(T* y, const T* x, int64_t rows, int64_t n) {
   const int64_t i = ColumnOf<N>();
   if (i >= n) return;
   using P = Pack<T, N>;
   for (int64_t row = blockIdx.y; row < rows; row += gridDim.y) {
-    const P a = *reinterpret_cast<const P*>(x + row * 2 * n + i);
-    const P b = *reinterpret_cast<const P*>(x + row * 2 * n + n + i);
-    P out;
+    const T* from = x + row * (kGated ? 2 : 1) * n + i;
+    const P a = *reinterpret_cast<const P*>(from);
+    P b = a, out;
+    if constexpr (kGated) b = *reinterpret_cast<const P*>(from + n);
     GPU_UNROLL
     for (int j = 0; j < N; ++j) {
-      const float v = ToFloat(a.x[j]);
-      out.x[j] = FromFloat<T>(v / (1.0f + expf(-v)) * ToFloat(b.x[j]));
+      const float v = ActOf<kAct>(ToFloat(a.x[j]));
+      out.x[j] = FromFloat<T>(kGated ? v * ToFloat(b.x[j]) : v);
     }
     *reinterpret_cast<P*>(y + row * n + i) = out;
   }
@@ -184,30 +222,59 @@ Grid RowGrid(int64_t rows, int64_t n, int pack, cudaStream_t stream) {
           dim3{threads, 1, 1}, 0, stream};
 }
 
-template <bool kAdd>
-void Norm(Tensor y, Tensor r, Tensor x, Tensor w, float eps, cudaStream_t stream) {
+template <bool kAdd, bool kCentre>
+void Norm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps, cudaStream_t stream) {
   const int64_t rows = x.dim(0), n = x.dim(1);
   if (rows == 0 || n == 0) return;
   ForType(x.dtype(), n, [&]<typename T, typename Size>(T, Size) {
     const auto threads = static_cast<unsigned>(
         std::min<int64_t>(kRowThreads, DivideUp(DivideUp(n, Size::value), kWarp) * kWarp));
     const Grid grid = {dim3{static_cast<unsigned>(rows), 1, 1}, dim3{threads, 1, 1},
-                       threads / kWarp * sizeof(float), stream};
-    Launch<RmsNormKernel<T, Size::value, kAdd>>(
+                       2 * threads / kWarp * sizeof(float), stream};
+    Launch<NormKernel<T, Size::value, kAdd, kCentre>>(
         grid, static_cast<T*>(y.raw()), static_cast<T*>(kAdd ? r.raw() : nullptr),
-        static_cast<const T*>(x.raw()), static_cast<const float*>(w.raw()), static_cast<int>(n),
-        eps);
+        static_cast<const T*>(x.raw()), static_cast<const float*>(w.raw()),
+        static_cast<const float*>(b.raw()), static_cast<int>(n), eps);
+  });
+}
+
+template <bool kGated>
+void RunAct(Tensor y, Tensor x, Activation act, int64_t rows, int64_t n, cudaStream_t stream) {
+  if (y.empty()) return;
+  ForType(x.dtype(), n, [&]<typename T, typename Size>(T, Size) {
+    const auto launch = [&]<Activation kAct>(std::integral_constant<Activation, kAct>) {
+      Launch<ActKernel<T, Size::value, kAct, kGated>>(RowGrid(rows, n, Size::value, stream),
+                                                      static_cast<T*>(y.raw()),
+                                                      static_cast<const T*>(x.raw()), rows, n);
+    };
+    switch (act) {
+      case Activation::kSilu:
+        return launch(std::integral_constant<Activation, Activation::kSilu>());
+      case Activation::kGelu:
+        return launch(std::integral_constant<Activation, Activation::kGelu>());
+      case Activation::kGeluTanh:
+        return launch(std::integral_constant<Activation, Activation::kGeluTanh>());
+    }
   });
 }
 
 }  // namespace
 
 void RmsNorm(Tensor y, Tensor x, Tensor w, float eps, cudaStream_t stream) {
-  Norm<false>(y, x, x, w, eps, stream);
+  Norm<false, false>(y, x, x, w, {}, eps, stream);
 }
 
 void AddRmsNorm(Tensor y, Tensor r, Tensor x, Tensor w, float eps, cudaStream_t stream) {
-  Norm<true>(y, r, x, w, eps, stream);
+  Norm<true, false>(y, r, x, w, {}, eps, stream);
+}
+
+void LayerNorm(Tensor y, Tensor x, Tensor w, Tensor b, float eps, cudaStream_t stream) {
+  Norm<false, true>(y, x, x, w, b, eps, stream);
+}
+
+void AddLayerNorm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps,
+                  cudaStream_t stream) {
+  Norm<true, true>(y, r, x, w, b, eps, stream);
 }
 
 void Add(Tensor r, Tensor x, cudaStream_t stream) {
@@ -219,14 +286,12 @@ void Add(Tensor r, Tensor x, cudaStream_t stream) {
   });
 }
 
-void GatedSilu(Tensor y, Tensor x, cudaStream_t stream) {
-  if (y.empty()) return;
-  const int64_t rows = y.dim(0), n = y.dim(1);
-  ForType(x.dtype(), n, [&]<typename T, typename Size>(T, Size) {
-    Launch<GatedSiluKernel<T, Size::value>>(
-        RowGrid(rows, n, Size::value, stream), static_cast<T*>(y.raw()),
-        static_cast<const T*>(x.raw()), rows, static_cast<int>(n));
-  });
+void GatedAct(Tensor y, Tensor x, Activation act, cudaStream_t stream) {
+  RunAct<true>(y, x, act, y.dim(0), y.dim(1), stream);
+}
+
+void Act(Tensor y, Tensor x, Activation act, cudaStream_t stream) {
+  RunAct<false>(y, x, act, 1, y.size(), stream);
 }
 
 void GatherRows(Tensor y, Tensor x, Tensor rows, cudaStream_t stream) {

@@ -101,14 +101,51 @@ TEST_P(CudaOpsTest, Add) {
   });
 }
 
-TEST_P(CudaOpsTest, GatedAct) {
+TEST_P(CudaOpsTest, Activations) {
+  for (const Activation act : {Activation::kSilu, Activation::kGelu, Activation::kGeluTanh}) {
+    ForShapes([&](int64_t rows, int64_t n, uint32_t seed) {
+      const Array x = Random(type(), {rows, 2 * n}, seed, 2);
+      Array gated(type(), {rows, n}), plain(type(), {rows, 2 * n});
+      PlainOps().GatedAct(gated, x, act);
+      PlainOps().Act(plain, x, act);
+      const DeviceArray in = Upload(x), found(type(), {rows, n}), all(type(), {rows, 2 * n});
+      Cuda().GatedAct(found, in, act);
+      Cuda().Act(all, in, act);
+      // of float32: roundings of an exponent grow with it
+      const double units = type() != DType::kF32 ? 2.01 : act == Activation::kSilu ? 8 : 200;
+      ExpectNear(Result(found), gated, units, StrCat(rows, " x ", n));
+      ExpectNear(Result(all), plain, units, StrCat(rows, " x ", n));
+    });
+  }
+}
+
+TEST_P(CudaOpsTest, LayerNorm) {
   ForShapes([&](int64_t rows, int64_t n, uint32_t seed) {
-    const Array x = Random(type(), {rows, 2 * n}, seed, 5);
-    Array y(type(), {rows, n});
-    PlainOps().GatedAct(y, x, Activation::kSilu);
-    const DeviceArray found(type(), {rows, n});
-    Cuda().GatedAct(found, Upload(x), Activation::kSilu);
-    ExpectNear(Result(found), y, type() == DType::kF32 ? 8 : 2.01, StrCat(rows, " x ", n));
+    Array x = Random(type(), {rows, n}, seed);
+    for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) + 3);
+    const Array w = Random(DType::kF32, {n}, seed + 100), b = Random(DType::kF32, {n}, seed + 200);
+    const Array r = Random(type(), {rows, n}, seed + 300);
+    for (const bool with_bias : {false, true}) {
+      const DeviceArray device_w = Upload(w), device_b = Upload(b), device_x = Upload(x);
+      const Array y(type(), {rows, n}), added(type(), {rows, n}), sum = Copy(r);
+      PlainOps().LayerNorm(y, x, w, with_bias ? *b : Tensor(), 1e-5f);
+      PlainOps().AddLayerNorm(added, sum, x, w, with_bias ? *b : Tensor(), 1e-5f);
+      const DeviceArray found(type(), {rows, n}), found_added(type(), {rows, n}),
+          residual = Upload(r);
+      Cuda().LayerNorm(found, device_x, device_w, with_bias ? *device_b : Tensor(), 1e-5f);
+      Cuda().AddLayerNorm(found_added, residual, device_x, device_w,
+                          with_bias ? *device_b : Tensor(), 1e-5f);
+      EXPECT_TRUE(SameBits(Result(residual), sum));
+      for (const auto& [mine, cpu] : {std::pair(Result(found), y), {Result(found_added), added}}) {
+        for (int64_t i = 0; i < cpu.size(); ++i) {
+          // float32: of what cancels; 16 bits: one rounding to the other side
+          ASSERT_NEAR(mine.at(i), cpu.at(i),
+                      4e-5 * (n == 1 ? 100 : 1) + (type() == DType::kF32 ? 0 : 2.01) *
+                                                      Tolerance(type(), std::fabs(cpu.at(i)), 1))
+              << rows << " x " << n << " element " << i;
+        }
+      }
+    }
   });
 }
 
