@@ -1,5 +1,5 @@
 # The commands people type. Each does the set-up it needs; run again, it skips what is done.
-.PHONY: help setup build cuda bundle emulated demo test soak bench format clean
+.PHONY: help setup build cuda bundle emulated demo test soak mutants bench format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -10,6 +10,7 @@ help:
 	@echo 'make demo    serve the bundled model on 2 tensor-parallel ranks and stream a completion'
 	@echo 'make test    every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make soak    what takes longer: sanitizers, fuzzing, long property tests, the nvcc build'
+	@echo 'make mutants  breaks the CUDA kernels one line at a time; their tests must notice (hours)'
 	@echo 'make bench   kernels, collectives and the engine on this machine'
 	@echo 'make format  clang-format over the C++ sources'
 	@echo 'make clean   removes build/'
@@ -45,6 +46,12 @@ test: build/build.ninja
 
 soak: setup
 	@scripts/soak
+
+mutants: build/build.ninja
+	@cmake --preset asan >/dev/null
+	@for build in build build/asan; do \
+	  ninja -C $$build cuda_linear_test cuda_attention_test cuda_ops_test || exit 1; done
+	@scripts/mutate-kernels --build build --build build/asan --jobs $$(nproc)
 
 bench: build
 	@build/trireme bench kernels
