@@ -10,6 +10,7 @@
 #include "launcher/flags.h"
 #include "launcher/rank.h"
 #include "launcher/validators.h"
+#include "runtime/device.h"
 
 namespace trireme {
 namespace {
@@ -61,6 +62,12 @@ class BenchKernels : public Command {
 class BenchComm : public Command {
  public:
   void AddFlags(CLI::App& app) override {
+    app.add_option("--device", device_, "auto, cpu or cuda: on CUDA devices, too")
+        ->check(OneOf({"auto", "cpu", "cuda"}))
+        ->type_name("NAME");
+    app.add_option("--max-bytes", options_.max_bytes, "of the largest tensor, such as 64M")
+        ->transform(Size())
+        ->type_name("SIZE");
     app.add_flag("--no-shared-memory", no_shared_memory_, "through MPI inside a host, too");
     AddRounds(app, &options_.rounds);
     AddJson(app, &options_.json);
@@ -68,13 +75,20 @@ class BenchComm : public Command {
 
   absl::Status Run() override {
     ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
-    ASSIGN_OR_RETURN(std::unique_ptr<Ops> ops, MakeCpuOps({.n_threads = 1}));
+    const DeviceKind wanted = device_ == "cpu"    ? DeviceKind::kCpu
+                              : device_ == "cuda" ? DeviceKind::kCuda
+                                                  : DeviceKind::kAuto;
+    ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(wanted));
+    ASSIGN_OR_RETURN(const Device device,
+                     Device::Open(kind, {.n_threads = 1}, {}, world->local_rank()));
     options_.shared_memory = !no_shared_memory_;
-    return RunCommBench(*world, *ops, options_, std::cout);
+    return RunCommBench(*world, device.host(), device.is_cuda() ? &device.ops() : nullptr, options_,
+                        std::cout);
   }
 
  private:
   CommBenchOptions options_;
+  std::string device_ = "auto";
   bool no_shared_memory_ = false;
 };
 

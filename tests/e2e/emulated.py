@@ -3,8 +3,11 @@
 
 usage: emulated.py MODEL [every], with $TRIREME_BINARY the emulated build; `every`: more layouts
 """
+import json
+import pathlib
 import re
 import sys
+import tempfile
 
 from harness import (BINARY, Server, check, check_equal, check_no_leftovers, config, generate,
                      model, mpirun, run)
@@ -54,6 +57,24 @@ failed = run(mpirun(2, "generate", *base, "--tp", "2", "--device", "cuda"), code
 check(re.search(r"rank 1 on \S+: NCCL: unhandled system error; enqueued last: \w+ \d+ of "
                 r"ranks 0,1\n", failed), failed)
 check_no_leftovers()
+
+# The bench of exchanges: every communicator, and bus bandwidth as nccl-tests define it.
+with tempfile.TemporaryDirectory() as folder:
+    run(mpirun(3, "bench", "comm", "--rounds", "1", "--max-bytes", "16K", "--json-file",
+               f"{folder}/comm.json"), env=one_each)
+    measured = json.loads(pathlib.Path(f"{folder}/comm.json").read_text())["communicators"]
+check_equal([each["communicator"].partition(" 2.")[0] for each in measured],
+            ["host memory: shared memory", "CUDA: by way of the host", "CUDA: NCCL", "CUDA: NCCL"],
+            "communicators measured")
+factors = {"AllReduce": 4 / 3, "AllReduce to bf16": 4 / 3, "ReduceScatter": 2 / 3,
+           "AllGather": 2 / 3, "Send + Recv, and back": 1}
+for each in measured:
+    verbs = {verb["verb"]: verb for verb in each["verbs"]}
+    for name, factor in factors.items():
+        verb = verbs[name]
+        gbps = verb["bytes"] / verb["median_seconds"] * 1e-9
+        check(abs(verb["algorithm_gbps"] / gbps - 1) < 1e-6, f"algorithm bandwidth of {verb}")
+        check(abs(verb["bus_gbps"] / gbps / factor - 1) < 1e-6, f"bus bandwidth of {verb}")
 
 server = Server(*model_flags, "--tp", "2", "--pp", "2", "--device", "cuda")
 found = server.generate("--prompt", "Once upon a time", "--max-tokens", "12", *kinds["sampled"])
