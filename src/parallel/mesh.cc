@@ -8,7 +8,7 @@
 namespace trireme {
 
 Mesh::Mesh(World& world, Ops& ops, Ops& host, const Split& split, DeviceExchange exchange)
-    : split_(split), ops_(&ops), host_(&host) {
+    : split_(split), ops_(&ops) {
   const auto group = [&](const std::vector<int>& ranks) {
     std::unique_ptr<Communicator> communicator = world.Group(ranks, host);
     if (&ops == &host || ranks.size() == 1) return communicator;  // alone: never asked

@@ -33,15 +33,13 @@ struct DeviceExchange {
 
 class Mesh {
  public:
-  // Collective over the world. `host`: the CPU's verbs, for what is small and on the host; the same
+  // Collective over the world. `host`: the CPU's verbs, for exchanges by way of the host; the same
   // as `ops` where the CPU is the device.
   Mesh(World& world, Ops& ops, Ops& host, const Split& split, DeviceExchange exchange = {});
 
   const Split& split() const { return split_; }
   Ops& ops() const { return *ops_; }
-  Ops& host() const { return *host_; }
   Communicator& tp() { return *tp_group_; }
-  Communicator& tp_host() { return tp_group_->host(); }  // the same ranks, for host memory
   // True if a step's exchanges only enqueue work: see Communicator::on_stream().
   bool on_stream() const {
     return (split_.tp() == 1 || tp_group_->on_stream()) &&
@@ -67,7 +65,6 @@ class Mesh {
  private:
   Split split_;
   Ops* ops_;
-  Ops* host_;
   std::unique_ptr<Communicator> tp_group_;
   std::unique_ptr<Communicator> pp_group_;
   bool sequence_parallel_ = false;

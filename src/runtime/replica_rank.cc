@@ -152,7 +152,6 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
                             .max_tokens = largest.n_tokens,
                             .max_rows = largest.n_rows,
                             .max_kv_len = ContextLength(options),
-                            .max_vocab = split_->vocab().size(),
                             .n_loading_threads = share.n_threads,
                             .timeout = options.timeout};
   ASSIGN_OR_RETURN(device_, Device::Open(kind, share, cuda, world_.local_rank()));

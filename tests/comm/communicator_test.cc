@@ -20,17 +20,7 @@ class PeersTest : public testing::TestWithParam<Ranks> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, PeersTest, testing::ValuesIn(AllRanks(2)),
                          [](const auto& info) { return RanksName(info.param); });
 
-struct Reduction {
-  int64_t T;
-  int64_t H;
-  int n_chunks = 8;
-  DType dtype = DType::kF32;
-  bool bias = false;
-  bool in_place = true;  // parts are written where Parts() says
-  bool scatter = false;
-};
-
-void RunReduction(Communicator& comm, const Reduction& r, uint64_t seed) {
+void RunReduction(Communicator& comm, const ReductionCase& r, uint64_t seed) {
   const GroupSum sum = SumOver(r.n_chunks, comm.size());
   const int n_parts = sum.n_parts[static_cast<size_t>(comm.rank())];
   Owned elsewhere(DType::kF32, {n_parts, r.T, r.H});

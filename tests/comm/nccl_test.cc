@@ -49,16 +49,6 @@ class Mirrored {
   Tensor device_;
 };
 
-struct Reduction {
-  int64_t T;
-  int64_t H;
-  int n_chunks = 8;
-  DType dtype = DType::kF32;
-  bool bias = false;
-  bool in_place = true;  // parts are written where Parts() says
-  bool scatter = false;
-};
-
 // How far from the exact sum an element may be: each of n additions rounds once, to y's type.
 float Tolerance(uint64_t seed, const GroupSum& sum, int64_t n, int64_t i, DType dtype,
                 float bias = 0) {
@@ -71,7 +61,7 @@ float Tolerance(uint64_t seed, const GroupSum& sum, int64_t n, int64_t i, DType 
   return static_cast<float>(n_parts) * magnitude * (dtype == DType::kF32 ? 0x1p-23f : 0x1p-8f);
 }
 
-void RunReduction(NcclRank& rank, bool exact, const Reduction& r, uint64_t seed) {
+void RunReduction(NcclRank& rank, bool exact, const ReductionCase& r, uint64_t seed) {
   Communicator& comm = rank.comm();
   const GroupSum sum = SumOver(r.n_chunks, comm.size());
   const int n_parts = sum.n_parts[static_cast<size_t>(comm.rank())];

@@ -86,4 +86,15 @@ inline float ExpectedSum(uint64_t seed, const GroupSum& sum, int64_t n, int64_t 
   return stack.front();
 }
 
+// A reduction of [T,H] to test.
+struct ReductionCase {
+  int64_t T;
+  int64_t H;
+  int n_chunks = 8;
+  DType dtype = DType::kF32;
+  bool bias = false;
+  bool in_place = true;  // parts are written where Parts() says
+  bool scatter = false;
+};
+
 }  // namespace trireme

@@ -12,7 +12,8 @@ class TopLogitsFinder {
  public:
   explicit TopLogitsFinder(const VocabKernels& kernels) : kernels_(kernels) {}
 
-  // As Ops::TopLogits.
+  // The largest logits, by (logit descending, id ascending); id -1 past the last. NaN counts as
+  // -inf.
   void Find(std::span<Scored> top, std::span<const float> logits, int64_t first_id);
 
  private:

@@ -17,7 +17,6 @@ struct CudaOptions {
   int64_t max_tokens = 512;
   int64_t max_rows = 64;      // of logits, and sequences
   int64_t max_kv_len = 0;     // the longest sequence
-  int64_t max_vocab = 0;      // of this rank
   int n_loading_threads = 4;  // that read and convert weights
   // The longest that the host waits for the device; collectives may be given longer.
   std::chrono::milliseconds timeout{30000};

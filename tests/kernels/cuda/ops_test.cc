@@ -18,7 +18,7 @@ const float kNaN = std::numeric_limits<float>::quiet_NaN();
 
 Ops& Cuda() {
   static const std::unique_ptr<Ops> ops = [] {
-    auto made = MakeCudaOps({.max_tokens = 32, .max_rows = 4, .max_vocab = 100}, nullptr);
+    auto made = MakeCudaOps({.max_tokens = 32, .max_rows = 4}, nullptr);
     if (!made.ok()) ADD_FAILURE() << made.status();
     return std::move(*made);
   }();
