@@ -32,7 +32,7 @@ def measure(args, tp, threads):
         with open(figures) as text:
             cases = json.load(text)["cases"]
     case = next(c for c in cases if c["name"] == "decode, batch 1")
-    return case["tokens_per_s"], case["read_bytes_per_s"]
+    return case["tokens_per_s"], case["bytes_per_s"]
 
 
 def main():

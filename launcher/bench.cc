@@ -25,9 +25,28 @@ void AddJson(CLI::App& app, std::string* path) {
   app.add_option("--json-file", *path, "also write the figures to this file")->type_name("FILE");
 }
 
+void AddDevice(CLI::App& app, std::string* device, const std::string& help) {
+  app.add_option("--device", *device, help)
+      ->check(OneOf({"auto", "cpu", "cuda"}))
+      ->type_name("NAME");
+}
+
+DeviceKind ParseDevice(const std::string& name) {
+  if (name == "cpu") return DeviceKind::kCpu;
+  return name == "cuda" ? DeviceKind::kCuda : DeviceKind::kAuto;
+}
+
+void AddQuick(CLI::App& app, bool* quick) {
+  app.add_flag("--quick", *quick, "tries the bench with little memory; no figure counts");
+}
+
 class BenchKernels : public Command {
  public:
   void AddFlags(CLI::App& app) override {
+    AddDevice(app, &device_, "auto, cpu or cuda; auto: CUDA where there is a device");
+    app.add_flag("--exact", options_.exact, "the kernels of --exact, on CUDA");
+    app.add_option("--shape", options_.shape, "a model's: tinyllama-1.1b, llama3-8b, …")
+        ->type_name("NAME");
     app.add_option("--threads", options_.n_threads, "threads")
         ->transform(AtLeast(1))
         ->type_name("N");
@@ -39,13 +58,17 @@ class BenchKernels : public Command {
         ->type_name("TYPE");
     AddList(app, "--rows", options_.rows, 1, "rows of the left operand, such as 1,16,512")
         ->type_name("LIST");
+    AddList(app, "--contexts", options_.contexts, 1, "tokens in the cache of a decoding sequence")
+        ->type_name("LIST");
     app.add_option("--only", options_.only, "cases whose name contains this")->type_name("TEXT");
     app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
+    AddQuick(app, &options_.quick);
     AddRounds(app, &options_.rounds);
     AddJson(app, &options_.json);
   }
 
   absl::Status Run() override {
+    options_.device = ParseDevice(device_);
     options_.weights = *ParseDType(dtype_);
     options_.activations = *ParseDType(activations_);
     options_.avx512 = !no_avx512_;
@@ -54,6 +77,7 @@ class BenchKernels : public Command {
 
  private:
   KernelsBenchOptions options_;
+  std::string device_ = "auto";
   std::string dtype_ = "bf16";
   std::string activations_ = "f32";
   bool no_avx512_ = false;
@@ -62,9 +86,7 @@ class BenchKernels : public Command {
 class BenchComm : public Command {
  public:
   void AddFlags(CLI::App& app) override {
-    app.add_option("--device", device_, "auto, cpu or cuda: on CUDA devices, too")
-        ->check(OneOf({"auto", "cpu", "cuda"}))
-        ->type_name("NAME");
+    AddDevice(app, &device_, "auto, cpu or cuda: on CUDA devices, too");
     app.add_option("--max-bytes", options_.max_bytes, "of the largest tensor, such as 64M")
         ->transform(Size())
         ->type_name("SIZE");
@@ -75,10 +97,7 @@ class BenchComm : public Command {
 
   absl::Status Run() override {
     ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
-    const DeviceKind wanted = device_ == "cpu"    ? DeviceKind::kCpu
-                              : device_ == "cuda" ? DeviceKind::kCuda
-                                                  : DeviceKind::kAuto;
-    ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(wanted));
+    ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(ParseDevice(device_)));
     ASSIGN_OR_RETURN(const Device device,
                      Device::Open(kind, {.n_threads = 1}, {}, world->local_rank()));
     options_.shared_memory = !no_shared_memory_;
@@ -100,12 +119,16 @@ class BenchEngine : public Command {
     replica_.Add(app, ReplicaFlags::Model::kOptional);
     AddList(app, "--batches", options_.batches, 1, "sequences that decode together")
         ->type_name("LIST");
+    app.add_option("--decode-context", options_.decode_context, "tokens in the cache of each")
+        ->transform(AtLeast(1))
+        ->type_name("N");
     app.add_option("--prompt-tokens", options_.prompt_tokens, "tokens of the prefill case")
         ->transform(AtLeast(1))
         ->type_name("N");
     app.add_option("--decode-steps", options_.decode_steps, "steps of a decode case")
         ->transform(AtLeast(1))
         ->type_name("N");
+    AddQuick(app, &options_.quick);
     AddRounds(app, &options_.rounds);
     AddJson(app, &options_.json);
   }

@@ -30,7 +30,9 @@ const std::vector<CommandEntry>& Commands() {
       {"stats", "what a server does at the moment, as JSON",
        "  trireme stats --server localhost:8070", MakeStats},
       {"bench kernels", "how fast each kernel runs, beside the machine's bounds",
-       "  trireme bench kernels --rows 1,16,512", MakeBenchKernels},
+       "  trireme bench kernels --rows 1,16,512\n"
+       "  trireme bench kernels --shape llama3-8b --activations bf16 --contexts 1024,32768",
+       MakeBenchKernels},
       {"bench comm", "how long the ranks take to exchange tensors",
        "  mpirun -n 2 trireme bench comm", MakeBenchComm},
       {"bench engine", "prefill and decode tokens per second, beside the machine's bounds",

@@ -60,6 +60,8 @@ class ReplicaRank {
   Engine& engine() { return *engine_; }
   const SchedulerOptions& scheduler_options() const { return scheduler_options_; }
   int64_t weight_bytes() const { return weight_bytes_; }
+  DType dtype() const { return dtype_; }  // of the weights
+  DType activations() const { return activations_; }
 
  private:
   explicit ReplicaRank(World& world) : world_(world) {}

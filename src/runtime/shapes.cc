@@ -21,6 +21,7 @@ constexpr Shape kShapes[] = {
     {"llama3-70b", 8192, 80, 64, 8, 128, 28672, 128256, 8192, false, 5e5},
     {"llama3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, true, 5e5},
     {"qwen2-0.5b", 896, 24, 14, 2, 64, 4864, 151936, 131072, true, 1e6},
+    {"tiny", 64, 2, 4, 2, 16, 176, 512, 8192, false, 1e4},  // no model: to try a bench out
 };
 
 }  // namespace

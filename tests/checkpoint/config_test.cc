@@ -447,7 +447,8 @@ TEST(NamedShape, CountsTheParametersOfTheOriginals) {
       {"llama3-8b", 8'030'261'248},
       {"llama3-70b", 70'553'706'496},
       {"llama3.2-1b", 1'235'814'400},
-      {"qwen2-0.5b", 494'032'768 - 24 * (14 + 2 * 2) * 64}};
+      {"qwen2-0.5b", 494'032'768 - 24 * (14 + 2 * 2) * 64},
+      {"tiny", 158'016}};
   EXPECT_EQ(ShapeNames().size(), counts.size());
   for (const auto& [name, n] : counts) {
     const ModelConfig c = NamedShape(name).value();

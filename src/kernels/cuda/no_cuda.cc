@@ -1,5 +1,6 @@
 // What a build without CUDA has in place of the backend.
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/probe.h"
 
 namespace trireme {
 
@@ -15,5 +16,7 @@ int64_t CudaFreeBytes() { return 0; }
 absl::StatusOr<std::unique_ptr<Ops>> MakeCudaOps(const CudaOptions&, CudaFaultHandler) {
   return CudaDevices().status();
 }
+
+std::unique_ptr<CudaProbe> MakeCudaProbe(Ops&, const CudaProbeOptions&) { return nullptr; }
 
 }  // namespace trireme
