@@ -1,6 +1,7 @@
 #include "emulator/block.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
@@ -12,6 +13,7 @@ namespace trireme::emulator {
 namespace {
 
 constexpr uint64_t kMostThreads = 1024;
+constexpr uint64_t kMostWarps = kMostThreads / kWarpSize;
 
 // What cp.async has begun.
 struct Copy {
@@ -58,6 +60,8 @@ class Block {
 
  private:
   void RunBlock(Dim3 index);
+  void ShuffleWarps();
+  size_t TakeReady();
   void Wait(const char* what);
   void Release(size_t thread);
   void ReleaseBarrier();
@@ -73,8 +77,12 @@ class Block {
   size_t n_ended_ = 0;
   size_t running_ = 0;
   bool inside_ = false;
-  std::vector<size_t> ready_;
   size_t n_at_barrier_ = 0;
+  // Until the next barrier either the ready warp of the lowest rank runs, as far as it can, or any.
+  std::array<std::vector<size_t>, kMostWarps> ready_;  // threads by the rank of their warp
+  std::array<size_t, kMostWarps> rank_;                // of each warp
+  uint32_t ready_ranks_ = 0;                           // bit r: ready_[r] has threads
+  bool in_turn_ = false;
   std::vector<std::vector<Meeting>> meetings_;  // of each warp
   uint64_t random_ = 0x9E3779B97F4A7C15u;
 };
@@ -115,7 +123,7 @@ void Block::RunBlock(Dim3 index) {
   index_ = index;
   std::fill_n(shared_.get(), shared_bytes_, std::byte{0xFF});  // NaN
   n_ended_ = n_at_barrier_ = 0;
-  ready_.clear();
+  ShuffleWarps();
   for (size_t i = 0; i < n_threads_; ++i) {
     Thread& thread = threads_[i];
     const auto t = static_cast<unsigned>(i);
@@ -124,21 +132,17 @@ void Block::RunBlock(Dim3 index) {
                     size_,
                     grid_,
                     t % kWarpSize};
-    thread.waits_for = nullptr;
     thread.fiber.Start([](void* body) { (*static_cast<const std::function<void()>*>(body))(); },
                        const_cast<std::function<void()>*>(body_));
-    ready_.push_back(i);
+    Release(i);
   }
   inside_ = true;
   while (n_ended_ < n_threads_) {
-    if (ready_.empty()) {
+    if (ready_ranks_ == 0) {
       if (n_at_barrier_ + n_ended_ < n_threads_) Stuck();
       ReleaseBarrier();
     }
-    const size_t pick = Random(ready_.size());
-    running_ = ready_[pick];
-    ready_[pick] = ready_.back();
-    ready_.pop_back();
+    running_ = TakeReady();
     Thread& thread = running();
     place = thread.place;
     thread.fiber.Resume();
@@ -150,14 +154,38 @@ void Block::RunBlock(Dim3 index) {
   inside_ = false;
 }
 
+void Block::ShuffleWarps() {
+  const size_t n = meetings_.size();
+  for (size_t i = 0; i < n; ++i) rank_[i] = i;
+  for (size_t i = n; i > 1; --i) std::swap(rank_[i - 1], rank_[Random(i)]);
+  in_turn_ = Random(2) == 0;
+}
+
+size_t Block::TakeReady() {
+  uint32_t ranks = ready_ranks_;
+  if (!in_turn_) {
+    for (uint64_t n = Random(static_cast<uint64_t>(std::popcount(ranks))); n > 0; --n)
+      ranks &= ranks - 1;
+  }
+  const auto rank = static_cast<size_t>(std::countr_zero(ranks));
+  std::vector<size_t>& ready = ready_[rank];
+  std::swap(ready[Random(ready.size())], ready.back());
+  const size_t thread = ready.back();
+  ready.pop_back();
+  if (ready.empty()) ready_ranks_ &= ~(1u << rank);
+  return thread;
+}
+
 void Block::Wait(const char* what) {
   running().waits_for = what;
   Fiber::Yield();
 }
 
 void Block::Release(size_t thread) {
+  const size_t rank = rank_[thread / kWarpSize];
   threads_[thread].waits_for = nullptr;
-  ready_.push_back(thread);
+  ready_[rank].push_back(thread);
+  ready_ranks_ |= 1u << rank;
 }
 
 void Block::SyncThreads() {
@@ -167,6 +195,7 @@ void Block::SyncThreads() {
 
 void Block::ReleaseBarrier() {
   n_at_barrier_ = 0;
+  ShuffleWarps();
   for (size_t i = 0; i < n_threads_; ++i) {
     if (threads_[i].waits_for == kBarrier) Release(i);
   }

@@ -1,5 +1,6 @@
 // What device code runs in: the threads of one block as fibers, in random order between the points
-// where they must meet (barriers and warp-wide operations).
+// where they must meet (barriers and warp-wide operations): mixed, or one warp after the other,
+// each as far ahead of the others as it can get.
 //
 // What it notices, ending the process with one line that names kernel, block and threads: threads
 // that can never go on (a barrier or warp operation that not all of its threads reach), a warp

@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <set>
 #include <string>
 #include <vector>
@@ -91,6 +92,30 @@ TEST_F(EmulatorTest, AMissingBarrierShows) {
     sums.insert(Read(sum, 1)[0]);
   }
   EXPECT_GT(sums.size(), 5u);
+}
+
+// One warp reads its sum, goes on and writes the next before the others have read theirs.
+TEST_F(EmulatorTest, AWarpRunsAheadToTheNextBarrier) {
+  auto* wrong = New<int>(1);
+  int n_seen = 0;
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    SetSeed(seed);
+    cudaMemsetAsync(wrong, 0, sizeof(int), stream_);
+    Run({1, 1, 1}, {256, 1, 1}, 8 * sizeof(int), [=] {
+      int* shared = reinterpret_cast<int*>(SharedMemory());
+      const unsigned warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+      for (int round = 1; round <= 2; ++round) {
+        if (lane == 0) shared[warp] = round;
+        __syncthreads();
+        int found = lane < 8 ? shared[lane] : round;
+        for (int distance = 16; distance > 0; distance /= 2)
+          found = std::max(found, __shfl_xor_sync(0xffffffffu, found, distance));
+        if (found != round) *wrong = 1;  // a barrier before the next round is missing
+      }
+    });
+    n_seen += Read(wrong, 1)[0];
+  }
+  EXPECT_GE(n_seen, 5);
 }
 
 TEST_F(EmulatorTest, LanesExchangeValues) {
