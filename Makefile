@@ -10,7 +10,7 @@ help:
 	@echo 'make demo    serve the bundled model on 2 tensor-parallel ranks and stream a completion'
 	@echo 'make test    every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make soak    what takes longer: sanitizers, fuzzing, long property tests, the nvcc build'
-	@echo 'make mutants  breaks the CUDA kernels one line at a time; their tests must notice (hours)'
+	@echo 'make mutants  breaks the CUDA kernels one line at a time; their tests must notice'
 	@echo 'make bench   kernels, collectives and the engine on this machine'
 	@echo 'make format  clang-format over the C++ sources'
 	@echo 'make clean   removes build/'
