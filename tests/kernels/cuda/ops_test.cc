@@ -264,6 +264,19 @@ TEST(CudaVocabTest, DrawsTheIdsOfTheCpu) {
   }
 }
 
+// Cut off after the first of all ids, no other can be drawn.
+TEST(CudaVocabTest, DrawsTheOnlyIdLeft) {
+  std::vector<Draw> draws;
+  for (uint64_t seed = 0; seed < 6; ++seed) draws.push_back({0.1f, seed});
+  Array logits(DType::kF32, {6, 5});
+  for (int64_t i = 0; i < logits.size(); ++i) logits.set(i, i % 5 == 0 ? 1.0f : 0.9f);
+  const DeviceArray best(DType::kI32, {6, 2});
+  const Array lasts = ScoredArray(std::vector<Scored>(6, {1, 0}));
+  Cuda().DrawBest(best, Upload(logits), draws, Upload(lasts), 0);
+  const Array found = Result(best);
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(ScoreAt(found, i).id, 0) << i;
+}
+
 TEST(CudaVocabTest, GreedyTiesNanAndInfinity) {
   const auto best = [](const std::vector<float>& logits) {
     const Draw greedy = {.inverse_temperature = kInf};
@@ -341,7 +354,7 @@ TEST(CudaVocabTest, FindCutoffs) {
 TEST(CudaVocabTest, Ban) {
   const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf, 4});
   const DeviceArray found = Upload(logits);
-  const std::vector<int32_t> banned = {99, 108, 109, 108};
+  const std::vector<int32_t> banned = {99, 100, 108, 109, 108};
   Cuda().Ban(found, banned, 100);
   PlainOps().Ban(logits, banned, 100);
   EXPECT_TRUE(SameBits(Result(found), logits));
@@ -361,7 +374,7 @@ TEST(CudaVocabTest, PickWinnersAndFeed) {
     Cuda().PickWinners(ids, Upload(best)->As({n_shards, kN, 2}));
     EXPECT_TRUE(SameBits(Result(ids), expected));
   }
-  Array ids = Ints(std::vector<int32_t>(kN, 3)), drawn = Ints(std::vector<int32_t>(kN, 0));
+  Array ids = Ints(std::vector<int32_t>(kN, 0)), drawn = Ints(std::vector<int32_t>(kN, 0));
   for (int32_t i = 0; i < kN; ++i) {
     drawn->i32()[i] = 1000 + i;
     if (i % 3 == 0) ids->i32()[i] = ~((i * 7) % int32_t{kN});
