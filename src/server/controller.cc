@@ -112,7 +112,7 @@ void Controller::Report(Time now, uint64_t link, StepReport report, Actions& out
   for (SequenceDelta& delta : report.deltas) {
     if (auto fault = Apply(now, *replica, delta, out); !fault.ok()) {
       out.push_back(CloseLink{link, Message(fault), /*rejected=*/false});
-      Lose(now, *replica, Message(fault), out);
+      Lose(now, *replica, Message(fault), /*died=*/true, out);
       return;
     }
   }
@@ -157,6 +157,7 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     entry.fingerprint = replica.info.fingerprint;
     EndPause(now, entry, /*resumed=*/true, out);
     if (Emit(now, entry, fresh, delta.finish.has_value(), out)) return absl::OkStatus();
+    CountProgress(entry);
     router_.Charge(entry, /*prefilled=*/true);
   }
   if (delta.finish.has_value()) EndAsReplicaSays(now, entry, delta, out);

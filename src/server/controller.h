@@ -4,7 +4,9 @@
 // A request is accepted, waits in a queue, and is handed over to a replica; what the replica
 // reports goes into the ledger and on to the client. When a replica is lost, its requests go back
 // to the queue and on to a replica of equal fingerprint, with the ids already emitted: nothing is
-// lost and nothing is repeated. Stop strings are found here; the replica is then told to stop.
+// lost and nothing is repeated. A request that two lost replicas in a row had goes on alone, so
+// that one that ends every replica it meets is found and failed while the others live. Stop strings
+// are found here; the replica is then told to stop.
 #pragma once
 
 #include <functional>
@@ -12,6 +14,7 @@
 #include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -91,7 +94,8 @@ class Controller {
     size_t resumed = 0;
     Duration longest{};
   };
-  using QueueKey = std::pair<int64_t, uint64_t>;  // (-priority, key): the first goes first
+  using QueueKey =
+      std::tuple<bool, int64_t, uint64_t>;  // (!suspect, -priority, key): the first first
 
   absl::Status Admit(Time now, uint64_t key, Time arrived, ModelPtr model, GenerateRequest& request,
                      Actions& out);
@@ -102,9 +106,18 @@ class Controller {
   void Dispatch(Time now, const ModelPtr& model, Actions& out);
   void TellWaiting(Time now, LedgerEntry& entry, Actions& out);
   std::string WhyWaiting(const LedgerEntry& entry) const;
+  void HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, Actions& out);
+
+  // Requests that may be what ends their replicas (controller_suspects.cc).
+  static void CountLoss(LedgerEntry& entry, bool alone);
+  static void CountProgress(LedgerEntry& entry);
+  void FailPoison(Time now, LedgerEntry& entry, const std::string& what, Actions& out);
+  void Isolate(Time now, const ModelPtr& model, Actions& out);
+  void WithdrawOthers(Time now, LinkedReplica& replica, Actions& out);
 
   // Replicas that come and go (controller_replicas.cc).
-  void Lose(Time now, LinkedReplica& replica, const std::string& reason, Actions& out);
+  // `died`: as far as the controller knows; what ran there may have been why.
+  void Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died, Actions& out);
   void AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out);
   void EndPause(Time now, LedgerEntry& entry, bool resumed, Actions& out);
   void Beat(Time now, Actions& out);

@@ -6,8 +6,16 @@
 
 namespace trireme {
 
+namespace {
+
+std::tuple<bool, int64_t, uint64_t> PlaceOf(const LedgerEntry& entry) {
+  return {!entry.suspect(), -int64_t{entry.sequence.priority}, entry.key};
+}
+
+}  // namespace
+
 void Controller::Enqueue(Time now, LedgerEntry& entry) {
-  queues_[entry.model].emplace(-int64_t{entry.sequence.priority}, entry.key);
+  queues_[entry.model].insert(PlaceOf(entry));
   entry.next_waiting = now + options_.waiting_interval;
   waits_.emplace(*entry.next_waiting, entry.key);
 }
@@ -15,7 +23,7 @@ void Controller::Enqueue(Time now, LedgerEntry& entry) {
 void Controller::Dequeue(LedgerEntry& entry) {
   auto queue = queues_.find(entry.model);
   CHECK(queue != queues_.end());
-  CHECK_EQ(queue->second.erase({-int64_t{entry.sequence.priority}, entry.key}), 1u);
+  CHECK_EQ(queue->second.erase(PlaceOf(entry)), 1u);
   if (queue->second.empty()) queues_.erase(queue);
   waits_.erase({*entry.next_waiting, entry.key});
   entry.next_waiting.reset();
@@ -23,23 +31,29 @@ void Controller::Dequeue(LedgerEntry& entry) {
 
 // Hands over, by priority and then by age, what the replicas of `model` have room for.
 void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
+  Isolate(now, model, out);
   auto queue = queues_.find(model);
   if (queue == queues_.end()) return;
   auto next = queue->second.begin();
   for (size_t left = queue->second.size(); left > 0 && router_.AnyHasRoom(*model); --left) {
-    LedgerEntry& entry = *ledger_.Find((next++)->second);
+    LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(*next++));
+    if (entry.suspect()) continue;
     LinkedReplica* replica = router_.Pick(entry);
     if (replica == nullptr) continue;  // it waits for one that others cannot replace
-    Dequeue(entry);
-    entry.sequence.id = ++last_sequence_id_;
-    router_.Assign(entry, *replica);
-    if (entry.handed_over.has_value()) {
-      ++counters_.replayed;
-    } else {
-      entry.handed_over = now;
-    }
-    out.push_back(SendSubmit{replica->link, entry.sequence});
+    HandOver(now, entry, *replica, out);
   }
+}
+
+void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, Actions& out) {
+  Dequeue(entry);
+  entry.sequence.id = ++last_sequence_id_;
+  router_.Assign(entry, replica);
+  if (entry.handed_over.has_value()) {
+    ++counters_.replayed;
+  } else {
+    entry.handed_over = now;
+  }
+  out.push_back(SendSubmit{replica.link, entry.sequence});
 }
 
 void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {
@@ -50,6 +64,9 @@ void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {
 }
 
 std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
+  if (entry.suspect()) {
+    return StrCat("its last ", entry.losses, " replicas were lost; it will go on alone");
+  }
   if (router_.AnyServes(entry)) return StrCat("every replica of ", entry.model->name, " is full");
   const std::string what = StrCat("waiting for a replica of ", entry.model->name);
   if (!entry.pause.has_value()) return what;

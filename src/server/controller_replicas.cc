@@ -28,7 +28,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   if (LinkedReplica* older = router_.FindInstance(instance)) {
     const std::string reason = "it has dialled again";
     out.push_back(CloseLink{older->link, reason, /*rejected=*/false});
-    Lose(now, *older, reason, out);
+    Lose(now, *older, reason, /*died=*/false, out);
   }
   ModelPtr& known = models_[model->name];
   if (known == nullptr) known = model;
@@ -61,7 +61,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
 }
 
 void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
-  if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, out);
+  if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, /*died=*/true, out);
 }
 
 // Requests of the newcomer's name that waited for a replica, and that neither it nor any other can
@@ -70,8 +70,8 @@ void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Action
   std::vector<LedgerEntry*> unservable;
   for (const auto& [model, queue] : queues_) {
     if (model->name != newcomer.model->name) continue;
-    for (const auto& [priority, key] : queue) {
-      LedgerEntry* entry = ledger_.Find(key);
+    for (const QueueKey& place : queue) {
+      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
       if (!router_.AnyServes(*entry)) unservable.push_back(entry);
     }
   }
@@ -87,8 +87,10 @@ void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Action
   }
 }
 
-void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reason, Actions& out) {
+void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died,
+                      Actions& out) {
   const uint64_t link = replica.link;
+  const bool isolating = replica.isolating;
   const ModelPtr model = replica.model;
   const std::string what = StrCat(NameOf(replica), " lost: ", reason);
   std::vector<uint64_t> keys;
@@ -110,12 +112,15 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
       pause.what = what;
       ++pause.left;
     }
+    const bool alone = isolating && entry.suspect() && keys.size() == 1;
+    if (died) CountLoss(entry, alone);
     Enqueue(now, entry);
+    if (died) FailPoison(now, entry, what, out);
   }
   Dispatch(now, model, out);
   for (uint64_t key : keys) {
-    LedgerEntry& entry = *ledger_.Find(key);
-    if (!entry.link.has_value()) TellWaiting(now, entry, out);
+    LedgerEntry* entry = ledger_.Find(key);
+    if (entry != nullptr && !entry->link.has_value()) TellWaiting(now, *entry, out);
   }
 }
 
@@ -157,7 +162,7 @@ void Controller::Beat(Time now, Actions& out) {
     const std::string reason =
         StrCat("nothing heard for ", Seconds(options_.replica_timeout), " s");
     out.push_back(CloseLink{link, reason, /*rejected=*/false});
-    Lose(now, *router_.Find(link), reason, out);
+    Lose(now, *router_.Find(link), reason, /*died=*/true, out);
   }
 }
 

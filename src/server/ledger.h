@@ -39,6 +39,15 @@ struct LedgerEntry {
   std::optional<Time> next_waiting;  // while in the queue: when the client is told next
   std::optional<uint64_t> pause;     // the loss of a replica that it has not recovered from
 
+  // Replicas that were lost while they had it, since it last got further than the loss before; and
+  // those of them that had nothing else.
+  int losses = 0;
+  int losses_alone = 0;
+  int32_t lost_at = 0;  // ids emitted at the last one
+
+  // It may be what ends them: it goes on alone until it is past the point where they ended.
+  bool suspect() const { return losses >= 2; }
+
   int32_t n_emitted() const { return static_cast<int32_t>(sequence.emitted_ids.size()); }
   Usage usage() const;
   Timings timings(Time now) const;

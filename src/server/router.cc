@@ -14,7 +14,7 @@ int32_t LinkedReplica::context_length() const {
 }
 
 bool LinkedReplica::HasRoom() const {
-  return running.size() + cancelling.size() < 2 * static_cast<size_t>(info.max_rows);
+  return !isolating && running.size() + cancelling.size() < 2 * static_cast<size_t>(info.max_rows);
 }
 
 bool LinkedReplica::Serves(const LedgerEntry& entry) const {
@@ -52,6 +52,18 @@ LinkedReplica* Router::Pick(const LedgerEntry& entry) {
   LinkedReplica* best = nullptr;
   for (auto& [link, replica] : replicas_) {
     if (!replica.HasRoom() || !replica.Serves(entry)) continue;
+    if (best == nullptr || load(replica) < load(*best)) best = &replica;
+  }
+  return best;
+}
+
+LinkedReplica* Router::PickAlone(const LedgerEntry& entry) {
+  const auto load = [](const LinkedReplica& r) {
+    return std::tuple(!r.isolating, r.tokens_left, r.link);
+  };
+  LinkedReplica* best = nullptr;
+  for (auto& [link, replica] : replicas_) {
+    if (!replica.Serves(entry)) continue;
     if (best == nullptr || load(replica) < load(*best)) best = &replica;
   }
   return best;

@@ -21,6 +21,7 @@ struct LinkedReplica {
   std::unordered_map<uint64_t, uint64_t> running;  // sequence id -> the request's key
   std::unordered_set<uint64_t> cancelling;         // cancelled, its last delta still to come
   int64_t tokens_left = 0;                         // sum over `running`
+  bool isolating = false;                          // for suspects alone, one at a time
 
   // Tokens that a sequence may have here, prompt included.
   int32_t context_length() const;
@@ -28,6 +29,7 @@ struct LinkedReplica {
   // Beyond this many sequences requests wait in the controller: one batch runs, the next is at
   // hand.
   bool HasRoom() const;
+  bool IsEmpty() const { return running.empty() && cancelling.empty(); }
 
   // Whether the entry would get the same tokens here as where it was, and fits.
   bool Serves(const LedgerEntry& entry) const;
@@ -43,6 +45,10 @@ class Router {
   // The replica with room that serves the entry and has the fewest tokens left to compute; of equal
   // ones the one with the fewest sequences, then the oldest link. Null if there is none.
   LinkedReplica* Pick(const LedgerEntry& entry);
+
+  // The replica that serves the entry alone, or is to do so: one that does it for others, else the
+  // one with the fewest tokens left. Null if none serves it.
+  LinkedReplica* PickAlone(const LedgerEntry& entry);
 
   bool AnyServes(const LedgerEntry& entry) const;
   bool AnyHasRoom(const ServedModel& model) const;

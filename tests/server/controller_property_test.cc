@@ -67,7 +67,11 @@ class Schedule {
 
   void Run() {
     const int n_events = 20 + Below(100);
-    for (int i = 0; i < n_events && !testing::Test::HasFailure(); ++i) Event();
+    for (int i = 0; i < n_events && !testing::Test::HasFailure(); ++i) {
+      const auto before = Running();
+      Event();
+      CountLosses(before);
+    }
     Settle();
     Check();
   }
@@ -109,6 +113,7 @@ class Schedule {
     if (OneIn(6)) request.timeout_s = 0.5 * (1 + Below(10));
     const uint64_t key = bench_.Generate(request);
     requests_[key] = request;
+    if (OneIn(25)) poison_.insert(key);
   }
 
   std::string RandomText(int n) {
@@ -126,8 +131,33 @@ class Schedule {
     return links.empty() ? 0 : links[Below(static_cast<int>(links.size()))];
   }
 
+  // Which keys each link has.
+  std::map<uint64_t, std::vector<uint64_t>> Running() const {
+    std::map<uint64_t, std::vector<uint64_t>> keys;
+    for (const auto& [link, replica] : bench_.core.replicas()) {
+      for (const auto& [sequence, key] : replica.running) keys[link].push_back(key);
+    }
+    return keys;
+  }
+
+  void CountLosses(const std::map<uint64_t, std::vector<uint64_t>>& before) {
+    for (const auto& [link, keys] : before) {
+      if (bench_.core.replicas().contains(link)) continue;
+      for (uint64_t key : keys) ++n_losses_[key];
+    }
+  }
+
+  // A replica that runs a request which ends replicas does not live to report its step.
+  bool RunsPoison(uint64_t link) {
+    if (!bench_.core.replicas().contains(link)) return false;
+    const auto& running = bench_.core.replicas().at(link).running;
+    return std::ranges::any_of(running, [&](const auto& r) { return poison_.contains(r.second); });
+  }
+
   void Step() {
-    if (const uint64_t link = AnyLink()) {
+    if (const uint64_t link = AnyLink(); link != 0 && RunsPoison(link)) {
+      bench_.Down(link);
+    } else if (link != 0) {
       wire_[link].push_back(bench_.replicas.at(link).Step([&] { return Below(4); }));
     }
   }
@@ -205,13 +235,33 @@ class Schedule {
   void Settle() {
     bench_.Up(Info("tiny", "f1"));
     for (int i = 0; i < 12; ++i) {
+      const auto before = Running();
       Heartbeats();
       bench_.Advance(0.5);
+      CountLosses(before);
     }
     for (uint64_t link : hung_) EXPECT_FALSE(bench_.replicas.contains(link)) << "a hang unnoticed";
     bench_.Up(Info("tiny", "f1"));  // what waits for another fingerprint gives up
     for (auto& [link, reports] : wire_) {
       for (StepReport& report : reports) bench_.Report(link, std::move(report));
+    }
+    RunToEnd();
+  }
+
+  void RunToEnd() {
+    for (int i = 0; i < 100 && !poison_.empty() && bench_.core.n_requests() > 0; ++i) {
+      std::vector<uint64_t> links;
+      for (const auto& [link, replica] : bench_.replicas) links.push_back(link);
+      for (uint64_t link : links) {
+        const auto before = Running();
+        if (RunsPoison(link)) {
+          bench_.Down(link);
+          bench_.Up(Info("tiny", "f1"));
+        } else if (bench_.replicas.contains(link)) {
+          bench_.Step(link);
+        }
+        CountLosses(before);
+      }
     }
     bench_.RunToEnd();
   }
@@ -246,9 +296,11 @@ class Schedule {
       }
       if (client.error) {
         const auto code = client.error->code();
-        EXPECT_TRUE(code == absl::StatusCode::kCancelled ||
-                    (code == absl::StatusCode::kDeadlineExceeded && client.ids.empty()) ||
-                    (code == absl::StatusCode::kAborted && other_fingerprints_))
+        EXPECT_TRUE(
+            code == absl::StatusCode::kCancelled ||
+            (code == absl::StatusCode::kDeadlineExceeded && client.ids.empty()) ||
+            (code == absl::StatusCode::kAborted && other_fingerprints_) ||
+            (code == absl::StatusCode::kInternal && (poison_.contains(key) || n_losses_[key] >= 4)))
             << *client.error;
       }
       EXPECT_TRUE(agrees(expected));
@@ -264,6 +316,8 @@ class Schedule {
   std::map<uint64_t, std::deque<StepReport>> wire_;  // by link: stepped, not delivered
   std::map<uint64_t, StepReport> last_;              // by link: delivered last
   std::set<uint64_t> hung_;                          // links
+  std::set<uint64_t> poison_;                        // keys
+  std::map<uint64_t, int> n_losses_;                 // by key: replicas lost that had it
 };
 
 void RunSchedules(int n, bool other_fingerprints) {

@@ -283,6 +283,151 @@ TEST(ControllerTest, ASilentReplicaIsLost) {
   EXPECT_EQ(bench.clients[key].n_waiting, 1);
 }
 
+// ---- Requests that end the replicas they run on.
+
+// Each lost replica comes back at once, until `n` were lost while they had `sequence`.
+struct Killer {
+  CoreBench& bench;
+  uint64_t key;  // the request that ends every replica that runs it
+  int n_killed = 0;
+
+  bool RunsOn(uint64_t link) const {
+    const auto& running = bench.core.replicas().at(link).running;
+    return std::ranges::any_of(running, [&](const auto& r) { return r.second == key; });
+  }
+
+  // One step of every replica; those that run the killer die of it, and come back.
+  void StepAll() {
+    std::vector<uint64_t> links;
+    for (const auto& [link, replica] : bench.replicas) links.push_back(link);
+    for (uint64_t link : links) {
+      if (RunsOn(link)) {
+        bench.Down(link, "SIGSEGV");
+        ++n_killed;
+        bench.Up();
+      } else {
+        bench.Step(link);
+      }
+    }
+  }
+};
+
+TEST(ControllerTest, ARequestThatEndsEveryReplicaIsFoundAndTheOthersLive) {
+  CoreBench bench;
+  bench.Up();
+  std::vector<GenerateRequest> requests;
+  std::vector<uint64_t> keys;
+  for (int i = 0; i < 5; ++i) {
+    requests.push_back(Request(std::string(1, static_cast<char>('a' + i)), 40, i));
+    keys.push_back(bench.Generate(requests.back()));
+  }
+  Killer killer{bench, keys[2]};
+  for (int i = 0; i < 400 && bench.core.n_requests() > 0; ++i) killer.StepAll();
+  EXPECT_EQ(killer.n_killed, 4);  // twice with others, twice alone
+  for (int i = 0; i < 5; ++i) {
+    const auto& client = bench.clients[keys[i]];
+    if (i == 2) {
+      ASSERT_TRUE(client.error.has_value());
+      EXPECT_EQ(client.error->code(), absl::StatusCode::kInternal);
+      EXPECT_THAT(Message(*client.error), HasSubstr("ended 4 replicas in a row"));
+      EXPECT_THAT(Message(*client.error), HasSubstr("SIGSEGV"));
+    } else {
+      EXPECT_EQ(client.ids, Expected(requests[i])) << i;
+    }
+  }
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, SuspectsRunAloneOneAfterTheOtherUntilTheyArePastTheLoss) {
+  CoreBench bench;
+  bench.Up();
+  const auto request = Request("a", 60);
+  const uint64_t first = bench.Generate(request), second = bench.Generate(request);
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t link = bench.core.replicas().begin()->first;
+    bench.Step(link);
+    bench.Down(link);
+    bench.Up();
+  }
+  const uint64_t link = bench.core.replicas().begin()->first;
+  const auto runs = [&] {
+    std::vector<uint64_t> keys;
+    for (const auto& [id, key] : bench.core.replicas().at(link).running) keys.push_back(key);
+    return keys;
+  };
+  EXPECT_THAT(runs(), ElementsAre(first));
+  const uint64_t third = bench.Generate(request);  // waits: nothing runs beside a suspect
+  EXPECT_THAT(runs(), ElementsAre(first));
+  for (int i = 0; i < 8; ++i) bench.Step(link);  // the first is cleared, and makes way
+  bench.Step(link);                              // … once the replica has dropped it
+  EXPECT_THAT(runs(), ElementsAre(second));
+  for (int i = 0; i < 8; ++i) bench.Step(link);
+  EXPECT_THAT(runs(), testing::UnorderedElementsAre(first, second, third));
+  bench.RunToEnd();
+  for (uint64_t key : {first, second, third}) {
+    EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  }
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, OneReplicaIsolatesAndTheOtherGoesOn) {
+  CoreBench bench;
+  bench.Up();
+  const auto request = Request("a", 60);
+  const uint64_t suspect = bench.Generate(request);
+  for (int i = 0; i < 2; ++i) {
+    const uint64_t link = bench.core.replicas().begin()->first;
+    bench.Down(link);
+    if (i == 0) bench.Up();
+  }
+  const uint64_t a = bench.Up();
+  const uint64_t b = bench.Up();
+  std::vector<uint64_t> keys;
+  for (int i = 0; i < 4; ++i) keys.push_back(bench.Generate(request));
+  EXPECT_EQ(bench.core.replicas().at(a).running.size(), 1u);
+  EXPECT_EQ(bench.core.replicas().at(b).running.size(), 4u);
+  EXPECT_EQ(bench.core.replicas().at(a).running.begin()->second, suspect);
+  bench.RunToEnd();
+  for (uint64_t key : keys) EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
+  CoreBench bench;
+  const uint64_t a = bench.Up();
+  const auto request = Request("a", 60);
+  const uint64_t suspect = bench.Generate(request);
+  bench.Down(a);
+  bench.Down(bench.Up());
+  const uint64_t c = [&] {  // it comes back with the suspect; another replica is busy meanwhile
+    return bench.Up();
+  }();
+  EXPECT_EQ(bench.core.replicas().at(c).running.begin()->second, suspect);
+  const uint64_t d = bench.Up();
+  const uint64_t other = bench.Generate(request);
+  EXPECT_EQ(bench.core.replicas().at(d).running.begin()->second, other);
+  bench.Step(d);
+  bench.Down(c);  // for the second time alone would fail it; this is the first
+  EXPECT_THAT(bench.cancels, ElementsAre(Pair(d, testing::_)));
+  bench.Step(d);  // drops the other one
+  EXPECT_EQ(bench.core.replicas().at(d).running.begin()->second, suspect);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[other].ids, Expected(request));
+  EXPECT_EQ(bench.clients[suspect].ids, Expected(request));
+}
+
+TEST(ControllerTest, AProcessThatDialsAgainWasNotEndedByItsRequests) {
+  CoreBench bench;
+  bench.Up(Info(), 77);
+  const auto request = Request("a", 60);
+  const uint64_t one = bench.Generate(request), two = bench.Generate(request);
+  for (int i = 0; i < 3; ++i) bench.Up(Info(), 77);
+  EXPECT_EQ(bench.core.replicas().begin()->second.running.size(), 2u);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[one].ids, Expected(request));
+  EXPECT_EQ(bench.clients[two].ids, Expected(request));
+}
+
 TEST(ControllerTest, AControllerThatWasStoppedItselfLosesNobody) {
   CoreBench bench;
   const uint64_t link = bench.Up();

@@ -1,0 +1,83 @@
+// Requests that may be what ends their replicas. One that two lost replicas in a row had is a
+// suspect: it goes on alone, on a replica that has nothing else, until it is past the point where
+// they ended; then it is like any other. One that ends two replicas alone is failed.
+#include <algorithm>
+#include <vector>
+
+#include "server/controller.h"
+
+namespace trireme {
+namespace {
+
+constexpr int kMostLossesAlone = 2;
+
+// Ids beyond the last loss that clear a request: more than may have been drawn there and not been
+// reported any more.
+constexpr int32_t kPastTheLoss = 8;
+
+}  // namespace
+
+void Controller::CountLoss(LedgerEntry& entry, bool alone) {
+  if (alone) ++entry.losses_alone;
+  ++entry.losses;
+  entry.lost_at = entry.n_emitted();
+}
+
+void Controller::CountProgress(LedgerEntry& entry) {
+  if (entry.n_emitted() >= entry.lost_at + kPastTheLoss) entry.losses = entry.losses_alone = 0;
+}
+
+// The entry is in the queue.
+void Controller::FailPoison(Time now, LedgerEntry& entry, const std::string& what, Actions& out) {
+  if (entry.losses_alone < kMostLossesAlone) return;
+  const std::string why =
+      StrCat("request ", entry.request_id, " ended ", entry.losses, " replicas in a row, the last ",
+             entry.losses_alone, " while it ran alone, and is not tried again; the last: ", what);
+  out.push_back(WriteLog{true, why});
+  Fail(now, entry, Internal(why), /*replica_ended=*/true, out);
+}
+
+// Gives each waiting suspect a replica of its own, if one can be had, one after the other; at most
+// one replica is taken from the others, unless suspects differ in which ones serve them.
+void Controller::Isolate(Time now, const ModelPtr& model, Actions& out) {
+  std::vector<LedgerEntry*> suspects;
+  if (auto queue = queues_.find(model); queue != queues_.end()) {
+    for (const QueueKey& place : queue->second) {
+      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
+      if (!entry->suspect()) break;
+      suspects.push_back(entry);
+    }
+  }
+  for (auto& [link, replica] : router_.replicas()) {
+    if (!replica.isolating || replica.model != model) continue;
+    replica.isolating =
+        std::ranges::any_of(suspects, [&](auto* entry) { return replica.Serves(*entry); }) ||
+        std::ranges::any_of(replica.running, [&](const auto& running) {
+          return ledger_.Find(running.second)->suspect();
+        });
+  }
+  for (LedgerEntry* entry : suspects) {
+    LinkedReplica* replica = router_.PickAlone(*entry);
+    if (replica == nullptr) continue;
+    replica->isolating = true;
+    WithdrawOthers(now, *replica, out);
+    if (replica->IsEmpty()) HandOver(now, *entry, *replica, out);
+  }
+}
+
+// Takes back what the replica has beside a suspect: it goes on elsewhere, or here later.
+void Controller::WithdrawOthers(Time now, LinkedReplica& replica, Actions& out) {
+  std::vector<uint64_t> keys;
+  for (const auto& [sequence, key] : replica.running) {
+    if (!ledger_.Find(key)->suspect()) keys.push_back(key);
+  }
+  std::ranges::sort(keys);
+  for (uint64_t key : keys) {
+    LedgerEntry& entry = *ledger_.Find(key);
+    out.push_back(SendCancel{replica.link, entry.sequence.id});
+    router_.Release(entry, /*cancelled=*/true);
+    Enqueue(now, entry);
+  }
+}
+
+}  // namespace trireme
