@@ -10,7 +10,7 @@ class ControllerCommand : public Command {
   void AddFlags(CLI::App& app) override { door_.AddFlags(app); }
 
   absl::Status Run() override {
-    RETURN_IF_ERROR(door_.Open("a replica is linked", [] {}));
+    RETURN_IF_ERROR(door_.Open("a replica is linked", {}));
     absl::Status end = door_.Wait();
     door_.Close(/*stop_replicas=*/false);
     return end;

@@ -1,5 +1,6 @@
 #include "launcher/flags.h"
 
+#include <cmath>
 #include <utility>
 
 #include "comm/launch.h"
@@ -82,6 +83,12 @@ void ReplicaFlags::Add(CLI::App& app, Model model) {
                  "tokens of prompt and answer at most; 0: the model's")
       ->transform(AtLeast(0))
       ->type_name("N");
+  app.add_option(
+         "--step-timeout", step_timeout_s_,
+         "a replica in which nothing moves for so long hangs, and is ended: 30s, 500ms, 2m; "
+         "an idle one runs a canary step now and then")
+      ->transform(Seconds())
+      ->type_name("TIME");
   app.add_flag("--no-prefix-cache", no_prefix_cache_, "compute every prompt from its beginning");
   app.add_flag("--no-avx512", no_avx512_, "AVX2 even where there is AVX-512");
   const std::vector<const CLI::Option*> all = std::as_const(app).get_options();
@@ -119,6 +126,7 @@ ReplicaOptions ReplicaFlags::Options() const {
   options.comm = comm_ == "nccl"     ? CommKind::kNccl
                  : comm_ == "staged" ? CommKind::kStaged
                                      : CommKind::kAuto;
+  options.step_timeout = std::chrono::milliseconds(std::llround(1e3 * step_timeout_s_));
   options.version = Version();
   return options;
 }
@@ -148,7 +156,9 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
                                         "--max-rows",
                                         StrCat(options_.max_rows),
                                         "--context-length",
-                                        StrCat(options_.context_length)};
+                                        StrCat(options_.context_length),
+                                        "--step-timeout",
+                                        StrCat(step_timeout_s_)};
   if (!dtype_.empty()) arguments.insert(arguments.end(), {"--dtype", dtype_});
   if (exact_) arguments.push_back("--exact");
   if (no_prefix_cache_) arguments.push_back("--no-prefix-cache");

@@ -26,6 +26,7 @@ class ReplicaFlags {
 
   const std::string& model_dir() const { return options_.model_dir; }
   const Layout& layout() const { return options_.layout; }
+  double step_timeout_s() const { return step_timeout_s_; }
   ReplicaOptions Options() const;
 
   // The same flags again, for the command line of a worker.
@@ -38,6 +39,7 @@ class ReplicaFlags {
   std::string device_ = "auto";
   std::string comm_ = "auto";
   std::string activations_ = "auto";
+  double step_timeout_s_ = 30;
   bool exact_ = false;
   bool no_prefix_cache_ = false;
   bool no_avx512_ = false;

@@ -1,6 +1,8 @@
 #include "launcher/front_door.h"
 
+#include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "base/log.h"
 #include "comm/end_job.h"
@@ -17,18 +19,22 @@ void FrontDoor::AddFlags(CLI::App& app) {
   AddLogLevel(app, &log_level_);
 }
 
-absl::Status FrontDoor::Open(const std::string& what, std::function<void()> on_ready) {
+absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   InitLog("controller", log_level_);
   interruption_.emplace();  // before other threads
   interruption_->Becomes([this] { Fail(absl::OkStatus()); });
   ControllerService::Options options;
   options.address = grpc_addr_;
   options.version = Version();
-  options.on_replicas = [this, what, on_ready = std::move(on_ready)](size_t n_replicas) {
+  options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
+  options.core.heartbeat_interval =
+      std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);
+  options.on_linked = std::move(replicas.on_linked);
+  options.on_silent = std::move(replicas.on_silent);
+  options.on_replicas = [this, what](size_t n_replicas) {
     absl::MutexLock lock(&mutex_);
     if (ready_ || n_replicas == 0) return;
     ready_ = true;
-    on_ready();
     std::printf("ready %s\n", what.c_str());
     std::fflush(stdout);
   };

@@ -19,10 +19,20 @@ class FrontDoor {
  public:
   void AddFlags(CLI::App& app);
 
+  // How the controller looks at replicas, and whom it tells of those with a number.
+  struct Replicas {
+    Duration silence = ControllerOptions().replica_timeout;  // after which one is lost
+    std::function<void(int32_t number, uint64_t link)> on_linked;
+    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
+  };
+
   // `what`: said in the ready line. UNAVAILABLE if the address cannot be listened on.
-  absl::Status Open(const std::string& what, std::function<void()> on_ready);
+  absl::Status Open(const std::string& what, Replicas replicas);
   absl::Status Wait();
   void Fail(absl::Status why);  // from any thread: Wait() returns it
+
+  // No replica will come soon; from any thread.
+  void Outage(const std::string& why) { service_->Outage(why); }
 
   // Ends every request; replicas leave, or keep their weights and look for the next controller.
   void Close(bool stop_replicas) { service_->Stop(stop_replicas); }

@@ -25,8 +25,10 @@ void DrawBar(int64_t bytes, int64_t total) {
 absl::StatusOr<std::unique_ptr<World>> JoinWorld() {
   // Slurm ends the processes of a step itself, and their parent may be gone by design.
   if (getenv("OMPI_COMM_WORLD_RANK")) DieWithParent();
-  if (!LaunchedByMpi()) return MakeSingleWorld();
-  return MakeMpiWorld();
+  absl::StatusOr<std::unique_ptr<World>> world = MakeSingleWorld();
+  if (LaunchedByMpi()) world = MakeMpiWorld();
+  TellOfCrashes();  // after MPI, which has handlers of its own
+  return world;
 }
 
 absl::StatusOr<std::unique_ptr<ReplicaRank>> LoadRank(const ReplicaOptions& options, World& world) {

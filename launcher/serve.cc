@@ -1,10 +1,13 @@
 // trireme serve: a controller, and a supervisor that keeps its replicas running.
 #include <sched.h>
 
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <optional>
+#include <set>
 
+#include "absl/synchronization/mutex.h"
 #include "launcher/commands.h"
 #include "launcher/flags.h"
 #include "launcher/front_door.h"
@@ -43,6 +46,10 @@ class ServeCommand : public Command {
         ->type_name("HOW");
     app.add_option("--launch-args", launch_args_text_, "more arguments for mpirun or srun")
         ->type_name("ARGS");
+    app.add_option("--start-timeout", start_timeout_s_,
+                   "a replica that is not ready by then is ended and started again")
+        ->transform(Seconds())
+        ->type_name("TIME");
     door_.AddFlags(app);
   }
 
@@ -67,8 +74,22 @@ class ServeCommand : public Command {
     options.on_hopeless = [this](int replica, const std::string& why) {
       door_.Fail(Unavailable("replica ", replica, ": ", why));
     };
+    options.on_failed = [this](int replica, const std::string& why) {
+      NoteFailed(replica, StrCat("replica ", replica, " fails again and again: ", why));
+    };
+    options.start_timeout = std::chrono::milliseconds(std::llround(1e3 * start_timeout_s_));
     supervisor_.emplace(std::move(options));
-    RETURN_IF_ERROR(door_.Open(Describe(), [this] { supervisor_->MarkReady(); }));
+    RETURN_IF_ERROR(
+        door_.Open(Describe(), {.silence = FromSeconds(replica_.step_timeout_s()),
+                                .on_linked =
+                                    [this](int32_t replica, uint64_t link) {
+                                      NoteLinked(replica);
+                                      supervisor_->Linked(replica, link);
+                                    },
+                                .on_silent =
+                                    [this](int32_t replica, uint64_t link, const std::string& why) {
+                                      supervisor_->Silent(replica, link, why);
+                                    }}));
     if (launch_ == Launch::kNone) PrintWorkers();
     RETURN_IF_ERROR(supervisor_->Start());
     absl::Status end = door_.Wait();
@@ -79,6 +100,18 @@ class ServeCommand : public Command {
   }
 
  private:
+  // Requests do not wait for replicas that have all failed.
+  void NoteFailed(int replica, const std::string& why) {
+    absl::MutexLock lock(&mutex_);
+    failed_.insert(replica);
+    if (static_cast<int>(failed_.size()) == n_replicas_) door_.Outage(why);
+  }
+
+  void NoteLinked(int replica) {
+    absl::MutexLock lock(&mutex_);
+    failed_.erase(replica);
+  }
+
   std::string Describe() const {
     const Layout& layout = replica_.layout();
     return StrCat("tp=", layout.tp, " pp=", layout.pp, " replicas=", n_replicas_);
@@ -122,8 +155,11 @@ class ServeCommand : public Command {
   const std::string program_ = std::filesystem::read_symlink("/proc/self/exe");
   ReplicaFlags replica_;
   std::optional<Supervisor> supervisor_;
+  absl::Mutex mutex_;
+  std::set<int> failed_ ABSL_GUARDED_BY(mutex_);
   FrontDoor door_;  // calls the supervisor
   int n_replicas_ = 1;
+  double start_timeout_s_ = 1800;
   std::string served_name_;
   std::string launch_name_ = "mpirun";
   std::string launch_args_text_;

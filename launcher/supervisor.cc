@@ -10,9 +10,11 @@
 #include <cerrno>
 #include <csignal>
 #include <future>
+#include <mutex>
 #include <optional>
 #include <thread>
 
+#include "absl/base/thread_annotations.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "launcher/child_process.h"
@@ -22,14 +24,23 @@ namespace trireme {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-RestartPolicy::Duration RestartPolicy::AfterRun(Duration ran) {
-  if (ran >= limits_.ran_well) short_runs_ = 0;
+namespace {
+
+// A replica that did serve is not to blame for long.
+constexpr int kDoublingsAfterService = 3;
+
+}  // namespace
+
+RestartPolicy::Duration RestartPolicy::AfterRun(std::optional<Duration> served) {
+  never_linked_ = served ? 0 : never_linked_ + 1;
+  if (served && *served >= limits_.served_well) bad_runs_ = 0;
+  if (served) bad_runs_ = std::min(bad_runs_, kDoublingsAfterService);
   Duration wait{0};
-  if (short_runs_ > 0) {
+  if (bad_runs_ > 0) {
     wait = limits_.first;
-    for (int i = 1; i < short_runs_ && wait < limits_.most; i++) wait *= 2;
+    for (int i = 1; i < bad_runs_ && wait < limits_.most; i++) wait *= 2;
   }
-  short_runs_++;
+  bad_runs_++;
   return std::min(wait, limits_.most);
 }
 
@@ -65,7 +76,9 @@ class Supervisor::Loop {
     return result.get();
   }
 
-  void MarkReady() { ready_ = true; }
+  void Linked(int replica, uint64_t link) { Post({replica, link, ""}); }
+
+  void Silent(int replica, uint64_t link, const std::string& why) { Post({replica, link, why}); }
 
   void LetGo() { let_go_ = true; }
 
@@ -74,12 +87,17 @@ class Supervisor::Loop {
     leave_ = leave;
     LetGo();
     stop_ = true;
-    const uint64_t one = 1;
-    (void)!write(wake_fd_, &one, sizeof one);
+    Wake();
     thread_.join();
   }
 
  private:
+  struct News {
+    int replica;
+    uint64_t link;
+    std::string silent;  // why; empty: it is linked
+  };
+
   struct Slot {
     Slot(int i, RestartPolicy::Limits limits) : index(i), policy(limits) {}
     int index;
@@ -87,7 +105,12 @@ class Supervisor::Loop {
     std::string program;
     std::optional<ChildProcess> child;
     Clock::time_point started;
+    std::optional<Clock::time_point> linked_at;
+    uint64_t link = 0;
     std::optional<Clock::time_point> start_at;  // empty while it runs, or for ever
+    std::optional<Clock::time_point> end_at;    // while it runs: when it is signalled next
+    bool terminated = false;                    // it has had its SIGTERM
+    std::string ended_for;                      // why it was signalled
     std::string partial_line;
     FailureNotes notes;
   };
@@ -113,6 +136,60 @@ class Supervisor::Loop {
     slots_.clear();  // kills what is left
   }
 
+  void Wake() {
+    const uint64_t one = 1;
+    (void)!write(wake_fd_, &one, sizeof one);
+  }
+
+  void Post(News news) {
+    {
+      std::lock_guard lock(mutex_);
+      mailbox_.push_back(std::move(news));
+    }
+    Wake();
+  }
+
+  void DrainMailbox() {
+    std::vector<News> messages;
+    {
+      std::lock_guard lock(mutex_);
+      messages.swap(mailbox_);
+    }
+    for (News& message : messages) {
+      if (message.replica < 0 || message.replica >= static_cast<int>(slots_.size())) continue;
+      Slot& slot = slots_[message.replica];
+      if (message.silent.empty()) {
+        ready_ = true;
+        slot.link = message.link;
+        slot.linked_at = Clock::now();
+        if (!slot.terminated) slot.end_at.reset();
+      } else if (slot.child && slot.link == message.link) {
+        End(slot, message.silent);
+      }
+    }
+  }
+
+  // SIGTERM, which mpirun and srun hand on; SIGKILL where that does not help.
+  void End(Slot& slot, const std::string& why) {
+    if (slot.terminated) return;
+    slot.ended_for = why;
+    slot.terminated = true;
+    slot.end_at = Clock::now() + options_.stop_grace;
+    slot.child->Signal(SIGTERM);
+  }
+
+  void CheckTimes(Slot& slot) {
+    const Clock::time_point now = Clock::now();
+    if (slot.start_at && *slot.start_at <= now) Restart(slot);
+    if (!slot.child || !slot.end_at || *slot.end_at > now) return;
+    if (slot.terminated) {
+      slot.end_at.reset();
+      slot.child->Signal(SIGKILL);
+    } else {
+      End(slot, StrCat("was not ready within ", options_.start_timeout.count() / 1e3, " s"));
+    }
+  }
+
   void AwaitEnds(milliseconds most) {
     const Clock::time_point deadline = Clock::now() + most;
     auto runs = [](const Slot& slot) { return slot.child.has_value(); };
@@ -129,6 +206,11 @@ class Supervisor::Loop {
     slot.program = command.argv[0];
     slot.started = Clock::now();
     slot.start_at.reset();
+    slot.linked_at.reset();
+    slot.link = 0;
+    slot.end_at = slot.started + options_.start_timeout;
+    slot.terminated = false;
+    slot.ended_for.clear();
     slot.partial_line.clear();
     slot.notes = FailureNotes();
     spdlog::debug("replica {}: started as pid {}: {}", slot.index, slot.child->pid(),
@@ -143,7 +225,9 @@ class Supervisor::Loop {
       // A negative descriptor is skipped by poll.
       fds.push_back({slot.child ? slot.child->output_fd() : -1, POLLIN, 0});
       fds.push_back({slot.child ? slot.child->exit_fd() : -1, POLLIN, 0});
-      if (slot.start_at && (!next || *slot.start_at < *next)) next = slot.start_at;
+      for (const auto& time : {slot.start_at, slot.end_at}) {
+        if (time && (!next || *time < *next)) next = time;
+      }
     }
     int timeout_ms = -1;
     if (next) {
@@ -156,11 +240,12 @@ class Supervisor::Loop {
     }
     uint64_t wakes;
     (void)!read(wake_fd_, &wakes, sizeof wakes);
+    DrainMailbox();
     for (size_t i = 0; i < slots_.size(); i++) {
       Slot& slot = slots_[i];
       if (fds[1 + 2 * i].revents) ReadOutput(slot);
       if (fds[2 + 2 * i].revents) HandleExit(slot);
-      if (slot.start_at && *slot.start_at <= Clock::now()) Restart(slot);
+      CheckTimes(slot);
     }
   }
 
@@ -189,29 +274,41 @@ class Supervisor::Loop {
     if (slot.child->output_fd() >= 0) ReadOutput(slot);
     const int status = slot.child->Reap();
     slot.child.reset();
+    slot.end_at.reset();
     if (let_go_) return;
-    const auto ran = std::chrono::duration_cast<milliseconds>(Clock::now() - slot.started);
+    const Clock::time_point now = Clock::now();
+    const auto ran = std::chrono::duration_cast<milliseconds>(now - slot.started);
+    std::optional<milliseconds> served;
+    if (slot.linked_at) served = std::chrono::duration_cast<milliseconds>(now - *slot.linked_at);
     const std::string what =
-        slot.notes.failure().value_or(StrCat(slot.program, " ", DescribeExit(status)));
+        !slot.ended_for.empty()
+            ? slot.ended_for
+            : slot.notes.failure().value_or(StrCat(slot.program, " ", DescribeExit(status)));
     const bool gave_up = WIFEXITED(status) && WEXITSTATUS(status) != 0 && !TellsOfSignal(status);
-    if (!ready_ && gave_up && options_.on_hopeless) {
+    if (!ready_ && gave_up && slot.ended_for.empty() && options_.on_hopeless) {
       options_.on_hopeless(slot.index, what);
       return;
     }
-    const auto wait = slot.policy.AfterRun(ran);
+    const auto wait = slot.policy.AfterRun(served);
     spdlog::error("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
                   ran.count() / 1e3,
                   wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : "");
     slot.start_at = Clock::now() + wait;
+    TellOfFailure(slot, what);
   }
 
   void Restart(Slot& slot) {
     if (absl::Status status = StartReplica(slot); !status.ok()) {
-      const auto wait = slot.policy.AfterRun(milliseconds(0));
+      const auto wait = slot.policy.AfterRun({});
       spdlog::error("replica {}: {}; trying again in {:.1f} s", slot.index, Message(status),
                     wait.count() / 1e3);
       slot.start_at = Clock::now() + wait;
+      TellOfFailure(slot, Message(status));
     }
+  }
+
+  void TellOfFailure(const Slot& slot, const std::string& what) {
+    if (slot.policy.failed() && options_.on_failed) options_.on_failed(slot.index, what);
   }
 
   const SupervisorOptions options_;
@@ -219,8 +316,11 @@ class Supervisor::Loop {
   milliseconds leave_{};  // set before stop_
   std::atomic<bool> stop_ = false;
   std::atomic<bool> let_go_ = false;
-  std::atomic<bool> ready_ = false;
-  std::vector<Slot> slots_;  // the thread's
+  std::mutex mutex_;
+  std::vector<News> mailbox_ ABSL_GUARDED_BY(mutex_);
+  // The thread's:
+  bool ready_ = false;
+  std::vector<Slot> slots_;
   std::thread thread_;
 };
 
@@ -228,7 +328,10 @@ Supervisor::Supervisor(SupervisorOptions options)
     : loop_(std::make_unique<Loop>(std::move(options))) {}
 Supervisor::~Supervisor() = default;
 absl::Status Supervisor::Start() { return loop_->Start(); }
-void Supervisor::MarkReady() { loop_->MarkReady(); }
+void Supervisor::Linked(int replica, uint64_t link) { loop_->Linked(replica, link); }
+void Supervisor::Silent(int replica, uint64_t link, const std::string& why) {
+  loop_->Silent(replica, link, why);
+}
 void Supervisor::LetGo() { loop_->LetGo(); }
 void Supervisor::Stop(milliseconds leave) { loop_->Stop(leave); }
 

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "base/status.h"
@@ -12,37 +14,47 @@
 
 namespace trireme {
 
-// How long to wait before a replica is started again. At once after it ran well; then twice as long
-// after each failure that follows a short run.
+// How long to wait before a replica is started again. At once after it served well; then twice as
+// long after each failure that follows, and a few times at most where it did serve for a while.
 class RestartPolicy {
  public:
   using Duration = std::chrono::milliseconds;
   struct Limits {
     Duration first{250};
     Duration most{30000};
-    Duration ran_well{5000};  // a run this long forgets the failures before it
+    Duration served_well{5000};  // for so long forgets the failures before it
+    int failed_after = 5;        // runs in a row that were never linked
   };
 
   explicit RestartPolicy(Limits limits) : limits_(limits) {}
 
-  // The replica ended after `ran`; returns the wait.
-  Duration AfterRun(Duration ran);
+  // The replica ended `served` after it was linked, or never was; returns the wait.
+  Duration AfterRun(std::optional<Duration> served);
+
+  // It fails at each start.
+  bool failed() const { return never_linked_ >= limits_.failed_after; }
 
  private:
   Limits limits_;
-  int short_runs_ = 0;  // in a row
+  int bad_runs_ = 0;      // in a row
+  int never_linked_ = 0;  // in a row
 };
 
 struct SupervisorOptions {
   int n_replicas = 1;
   std::function<LaunchCommand(int replica)> command;
   RestartPolicy::Limits restart;
-  std::chrono::milliseconds stop_grace{2000};  // between SIGTERM and SIGKILL in Stop()
+  std::chrono::milliseconds stop_grace{2000};        // between SIGTERM and SIGKILL
+  std::chrono::milliseconds start_timeout{1800000};  // from a start to Linked(); then it is ended
 
   // A replica ended with an exit code of its own before any was ready: it will not do better next
   // time (a bad flag, an unreadable model). It is not started again. Called on the supervisor's
   // thread.
   std::function<void(int replica, const std::string& why)> on_hopeless;
+
+  // A replica fails at each start (RestartPolicy). It is tried on, now and then. Called on the
+  // supervisor's thread, at each such end.
+  std::function<void(int replica, const std::string& why)> on_failed;
 
   // Where the replicas' output goes, line by line; on the supervisor's thread.
   std::function<void(int replica, const std::string& line)> on_line;
@@ -56,8 +68,11 @@ class Supervisor {
   // NOT_FOUND if the first command cannot be run at all.
   absl::Status Start();
 
-  // A replica has registered: from now on they are started again however they end.
-  void MarkReady();
+  // The replica has registered, on that link: from now on they are started again however they end.
+  void Linked(int replica, uint64_t link);
+
+  // Nothing is heard on that link any more: the replica is ended, unless it has ended by itself.
+  void Silent(int replica, uint64_t link, const std::string& why);
 
   // From now on, a replica that ends is not started again.
   void LetGo();

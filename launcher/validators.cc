@@ -1,6 +1,8 @@
 #include "launcher/validators.h"
 
 #include <algorithm>
+#include <string_view>
+#include <utility>
 
 #include "server/grpc_util.h"
 
@@ -34,9 +36,22 @@ CLI::Validator Seconds() {
   return CLI::Validator(
       [](std::string& text) {
         constexpr double kYear = 366 * 86400.0;  // more would overflow a deadline one day
-        double value = 0;
-        if (ParseNumber(text, &value) && value > 0 && value <= kYear) return std::string();
-        return StrCat("expected seconds above 0 and below a year", ButNot(text));
+        constexpr std::pair<std::string_view, double> kUnits[] = {
+            {"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
+        std::string_view number = text;
+        double unit = 1, value = 0;
+        for (const auto& [name, seconds] : kUnits) {
+          if (!number.ends_with(name)) continue;
+          number.remove_suffix(name.size());
+          unit = seconds;
+          break;
+        }
+        if (!ParseNumber(number, &value) || !(value > 0 && value * unit <= kYear)) {
+          return StrCat("expected a time above 0 and below a year, such as 30s, 500ms or 2m",
+                        ButNot(text));
+        }
+        text = StrCat(value * unit);
+        return std::string();
       },
       "");
 }

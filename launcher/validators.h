@@ -47,7 +47,7 @@ inline CLI::Validator AtLeast(int32_t least) { return Whole<int32_t>(least); }
 // What a float can hold: 0.7, 1e-3, nan, inf.
 CLI::Validator Number();
 
-CLI::Validator Seconds();  // above 0
+CLI::Validator Seconds();  // above 0: 30, 30s, 500ms, 2m, 1h
 CLI::Validator Share();    // above 0, at most 1
 
 CLI::Validator OneOf(std::vector<std::string> values);

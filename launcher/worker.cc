@@ -43,6 +43,7 @@ class WorkerCommand : public Command {
     ReplicaOptions options = replica_.Options();
     options.host_replicas = host_replicas_;
     options.served_name = served_name_;
+    options.number = replica_index_;
     ASSIGN_OR_RETURN(std::unique_ptr<ReplicaRank> rank, LoadRank(options, *world));
     if (world->rank() != 0) {
       rank->Run();

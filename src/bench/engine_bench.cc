@@ -259,7 +259,9 @@ class Bench {
 };
 
 // What the other ranks do while rank 0 runs a case.
-void FollowCase(World& world, ReplicaRank& rank) { FollowLeader(world, rank.engine()); }
+void FollowCase(World& world, ReplicaRank& rank) {
+  FollowLeader(world, rank.engine(), std::chrono::milliseconds::max());
+}
 
 void EndCase(World& world) {
   if (world.size() > 1) world.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));

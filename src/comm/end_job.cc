@@ -3,7 +3,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
+#include <charconv>
 #include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <string_view>
+#include <utility>
 
 #include "base/str.h"
 #include "comm/world.h"
@@ -25,10 +32,60 @@ Identity& ThisProcess() {
   return *identity;
 }
 
-// One write, so that lines of several ranks do not mix.
-void PrintLine(int rank, const std::string& host, const std::string& what) {
-  const std::string line = StrCat("rank ", rank, " on ", host, ": ", what, "\n");
-  if (write(STDERR_FILENO, line.data(), line.size()) < 0) return;
+struct {
+  std::atomic<int64_t> plan_id = -1, n_sequences = 0, n_tokens = 0;
+} work_in_hand;
+
+// A line on the stack: a signal's handler may not allocate.
+class Line {
+ public:
+  Line& operator<<(std::string_view text) {
+    const size_t n = std::min(text.size(), sizeof(bytes_) - size_);
+    std::memcpy(bytes_ + size_, text.data(), n);
+    size_ += n;
+    return *this;
+  }
+  Line& operator<<(int64_t number) {
+    char digits[24];
+    const auto end = std::to_chars(digits, digits + sizeof(digits), number);
+    return *this << std::string_view(digits, end.ptr - digits);
+  }
+  // One write, so that lines of several ranks do not mix.
+  void Print() {
+    if (size_ == sizeof(bytes_)) --size_;
+    bytes_[size_++] = '\n';
+    if (write(STDERR_FILENO, bytes_, size_) < 0) return;
+  }
+
+ private:
+  char bytes_[2048];
+  size_t size_ = 0;
+};
+
+void PrintLine(int rank, const std::string& host, std::string_view what) {
+  Line line;
+  line << "rank " << int64_t{rank} << " on " << host << ": " << what;
+  if (const int64_t plan = work_in_hand.plan_id; plan >= 0) {
+    line << " (plan " << plan << ": sequences " << work_in_hand.n_sequences << ", tokens "
+         << work_in_hand.n_tokens << ")";
+  }
+  line.Print();
+}
+
+constexpr std::pair<int, std::string_view> kCrashes[] = {{SIGSEGV, "SIGSEGV"},
+                                                         {SIGBUS, "SIGBUS"},
+                                                         {SIGFPE, "SIGFPE"},
+                                                         {SIGILL, "SIGILL"},
+                                                         {SIGABRT, "SIGABRT"}};
+struct sigaction before_us[std::size(kCrashes)];
+
+void TellOfCrash(int signal) {
+  for (size_t i = 0; i < std::size(kCrashes); ++i) {
+    if (kCrashes[i].first != signal) continue;
+    PrintLine(ThisProcess().rank, ThisProcess().host, kCrashes[i].second);
+    sigaction(signal, &before_us[i], nullptr);
+    raise(signal);  // taken when this handler is left
+  }
 }
 
 [[noreturn]] void EndProcesses(void (*end_others)()) {
@@ -52,6 +109,21 @@ std::string HostName() {
 
 void SetJobIdentity(int rank, const std::string& host, void (*end_others)()) {
   ThisProcess() = {rank, host, end_others};
+}
+
+void NoteWork(const WorkInHand& work) {
+  work_in_hand.plan_id = work.plan_id;
+  work_in_hand.n_sequences = work.n_sequences;
+  work_in_hand.n_tokens = work.n_tokens;
+}
+
+void TellOfCrashes() {
+  ThisProcess();
+  struct sigaction tell = {};
+  tell.sa_handler = TellOfCrash;
+  for (size_t i = 0; i < std::size(kCrashes); ++i) {
+    sigaction(kCrashes[i].first, &tell, &before_us[i]);
+  }
 }
 
 void EndJobAs(int rank, const std::string& host, const std::string& what) {

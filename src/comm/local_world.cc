@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "base/str.h"
+#include "comm/end_job.h"
 
 namespace trireme {
 
@@ -27,14 +29,18 @@ void LocalWorld::Publish(std::span<const std::byte> message) {
   channel_->SendPlan(message);
 }
 
-std::vector<std::byte> LocalWorld::NextPublished() {
+std::vector<std::byte> LocalWorld::NextPublished(std::chrono::milliseconds patience) {
+  const bool for_ever = patience == std::chrono::milliseconds::max();
+  const Deadline deadline = for_ever ? kNoDeadline : std::chrono::steady_clock::now() + patience;
   std::vector<std::byte> message;
+  bool came;
   const auto ready = [&] { return TakePlan(&message); };
   if (local_rank_ == 0) {
-    waiter_.Until(channel_->doorbell(), ready, kNoDeadline, Waiter::kIdlePoll);
+    came = waiter_.Until(channel_->doorbell(), ready, deadline, Waiter::kIdlePoll);
   } else {
-    waiter_.Until(channel_->plan_bell(), ready, kNoDeadline);
+    came = waiter_.Until(channel_->plan_bell(), ready, deadline);
   }
+  if (!came) EndJobAs(rank(), host(), StrCat("no plan from rank 0 for ", patience.count(), " ms"));
   return message;
 }
 

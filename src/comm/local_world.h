@@ -24,7 +24,7 @@ class LocalWorld : public World {
   void Reserve(const WorldOptions& options) override;
   const WorldOptions& options() const override { return options_; }
   void Publish(std::span<const std::byte> message) override;
-  std::vector<std::byte> NextPublished() override;
+  std::vector<std::byte> NextPublished(std::chrono::milliseconds patience) override;
   std::optional<std::vector<std::byte>> PollPublished() override;
   void Report(std::span<const std::byte> message) override;
   std::optional<std::vector<std::byte>> PollReport() override;

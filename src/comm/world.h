@@ -55,9 +55,10 @@ class World {
   virtual std::unique_ptr<Communicator> Group(std::span<const int> ranks, Ops& ops) = 0;
 
   // Plans: rank 0 publishes bytes to all ranks, in order, without waiting for them unless the ring
-  // is full. The others wait for the next without a deadline: an idle replica is not a fault.
+  // is full. The others wait for the next, and end the job when it takes longer than `patience`.
   virtual void Publish(std::span<const std::byte> message) = 0;
-  virtual std::vector<std::byte> NextPublished() = 0;
+  virtual std::vector<std::byte> NextPublished(std::chrono::milliseconds patience) = 0;
+  std::vector<std::byte> NextPublished() { return NextPublished(std::chrono::milliseconds::max()); }
   virtual std::optional<std::vector<std::byte>> PollPublished() = 0;  // the next, if it is here
 
   // Results: any rank to rank 0, in order per sender; rank 0 polls.
@@ -82,7 +83,18 @@ bool LaunchedByMpi();
 // launcher started (srun without an MPI plugin).
 absl::StatusOr<std::unique_ptr<World>> MakeMpiWorld();
 
-// Ends the whole job with one line on stderr: "rank R on HOST: WHAT". From any thread.
+// Ends the whole job with one line on stderr: "rank R on HOST: WHAT (plan …)". From any thread.
 [[noreturn]] void EndJob(const std::string& what);
+
+// What this process works on, for the line that it may end with; id -1: nothing.
+struct WorkInHand {
+  int64_t plan_id = -1;
+  int64_t n_sequences = 0;
+  int64_t n_tokens = 0;
+};
+void NoteWork(const WorkInHand& work);
+
+// From now on a signal such as SIGSEGV is told in such a line before it does what it does.
+void TellOfCrashes();
 
 }  // namespace trireme

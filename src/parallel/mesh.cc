@@ -32,6 +32,7 @@ Range Mesh::ResidualRows(int64_t n_tokens) const {
 }
 
 Tensor Mesh::Enter(Arena& arena, Tensor x) {
+  n_entered_.fetch_add(1, std::memory_order_relaxed);
   if (!sequence_parallel_) return x;
   Tensor y = arena.New(x.dtype(), {x.dim(0) * split_.tp(), x.dim(1)});
   tp_group_->AllGather(y, x);

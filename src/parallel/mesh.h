@@ -10,6 +10,8 @@
 //   Leave       nothing     all-reduce         reduce-scatter
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <memory>
 
 #include "comm/world.h"
@@ -51,6 +53,9 @@ class Mesh {
   void BeginStep(bool sequence_parallel);
 
   int sp() const { return sequence_parallel_ ? split_.tp() : 1; }
+  // How many regions have been entered: it grows while a step is computed. From any thread.
+  uint64_t n_entered() const { return n_entered_.load(std::memory_order_relaxed); }
+
   // This rank's rows of T tokens in residual regions.
   Range ResidualRows(int64_t n_tokens) const;
 
@@ -68,6 +73,7 @@ class Mesh {
   std::unique_ptr<Communicator> tp_group_;
   std::unique_ptr<Communicator> pp_group_;
   bool sequence_parallel_ = false;
+  std::atomic<uint64_t> n_entered_ = 0;
 };
 
 }  // namespace trireme

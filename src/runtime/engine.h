@@ -42,6 +42,9 @@ class Engine {
   std::optional<StepResult> Finish();
   std::optional<StepResult> Run(const StepPlan& plan);
 
+  // It grows while a step is computed. From any thread.
+  uint64_t n_moves() const { return mesh_.n_entered(); }
+
   int n_started() const { return static_cast<int>(started_.size()); }
   int most_started() const { return asynchronous_ ? 2 : 1; }
 

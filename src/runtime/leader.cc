@@ -9,25 +9,44 @@ namespace {
 // How many times as long as this stage the others may take for a plan, the timeout aside.
 constexpr int kSlack = 8;
 
+// When idle, after how much of the step timeout a canary runs.
+constexpr int kCanariesPerTimeout = 4;
+
+using std::chrono::milliseconds;
+
+milliseconds Ms(std::chrono::steady_clock::duration d) {
+  return std::chrono::duration_cast<milliseconds>(d);
+}
+
 // Sleeps until there may be news; not longer than the other stages may take: they are balanced, so
 // each takes about as long as this one.
-void AwaitStages(World& world, Deadline last_progress,
-                 std::chrono::steady_clock::duration longest) {
+void AwaitStages(World& world, Deadline last_progress, milliseconds longest) {
   if (std::chrono::steady_clock::now() >= last_progress + longest) {
-    EndJob(StrCat("no result from the last stage for ",
-                  std::chrono::duration_cast<std::chrono::milliseconds>(longest).count(),
+    EndJob(StrCat("no result from the last stage for ", longest.count(),
                   " ms: a rank of another stage hangs or is out of reach"));
   }
   world.Wait(last_progress + longest, true);
 }
 
+void StartNoted(Engine& engine, const StepPlan& plan) {
+  NoteWork({plan.id, plan.n_sequences(), plan.n_tokens()});
+  engine.Start(plan);
+}
+
+std::optional<StepResult> FinishNoted(Engine& engine) {
+  std::optional<StepResult> result = engine.Finish();
+  if (engine.n_started() == 0) NoteWork({});
+  return result;
+}
+
 }  // namespace
 
-Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options,
-               std::chrono::milliseconds step_timeout, ReplicaInfo info)
+Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, StepPlan canary,
+               milliseconds step_timeout, ReplicaInfo info)
     : world_(world),
       engine_(engine),
       pp_(options.pp),
+      canary_(std::move(canary)),
       step_timeout_(step_timeout),
       info_(std::move(info)),
       scheduler_(options) {}
@@ -73,7 +92,7 @@ void Leader::StartPlan(const StepPlan& plan) {
   if (engine_.n_started() == engine_.most_started()) FinishPlan();
   const Deadline start = std::chrono::steady_clock::now();
   if (world_.size() > 1) world_.Publish(Serialize(plan));
-  engine_.Start(plan);
+  StartNoted(engine_, plan);
   last_progress_ = std::chrono::steady_clock::now();
   slowest_ = std::max(slowest_, last_progress_ - start);
 }
@@ -81,7 +100,7 @@ void Leader::StartPlan(const StepPlan& plan) {
 // A result where there are no other stages.
 std::optional<StepResult> Leader::FinishPlan() {
   const Deadline start = std::chrono::steady_clock::now();
-  std::optional<StepResult> result = engine_.Finish();
+  std::optional<StepResult> result = FinishNoted(engine_);
   slowest_ = std::max(slowest_, std::chrono::steady_clock::now() - start);
   return result;
 }
@@ -96,8 +115,21 @@ void Leader::CommitReports() {
 }
 
 void Leader::Await(bool expect_result) {
-  if (!expect_result) return world_.Wait(kNoDeadline, false);
-  AwaitStages(world_, last_progress_, step_timeout_ + kSlack * slowest_);
+  if (expect_result) {
+    const milliseconds longest = Ms(step_timeout_ + kSlack * slowest_);
+    watch_->Turn(longest);
+    return AwaitStages(world_, last_progress_, longest);
+  }
+  const Deadline canary = last_progress_ + step_timeout_ / kCanariesPerTimeout;
+  if (std::chrono::steady_clock::now() >= canary) return RunCanary();
+  world_.Wait(canary, false);
+}
+
+void Leader::RunCanary() {
+  while (engine_.n_started() > 0) FinishPlan();
+  RunPlanAlone(world_, engine_, canary_, step_timeout_,
+               [this](milliseconds longest) { watch_->Turn(longest); });
+  last_progress_ = std::chrono::steady_clock::now();
 }
 
 // Returns when the oldest plan may have a result; commits it where it is this rank's own.
@@ -107,7 +139,11 @@ void Leader::AwaitResult() {
 }
 
 void Leader::Run() {
+  watch_.emplace(
+      step_timeout_, [this] { return engine_.n_moves(); },
+      [this] { EndJob(StrCat("hangs: nothing has moved for ", step_timeout_.count(), " ms")); });
   while (true) {
+    watch_->Turn();
     DrainMailbox();
     if (stopping_) break;
     CommitReports();
@@ -123,6 +159,7 @@ void Leader::Run() {
   while (CommitReports(), scheduler_.n_in_flight() > 0) AwaitResult();
   while (engine_.n_started() > 0) FinishPlan();
   if (world_.size() > 1) world_.Publish(Serialize(StepPlan{.kind = StepPlan::Kind::kStop}));
+  watch_.reset();
 }
 
 void Leader::Report() {
@@ -136,41 +173,42 @@ void Leader::Report() {
   if (sink_) sink_(std::move(report));
 }
 
-void RunFirstPlan(World& world, Engine& engine, const StepPlan& plan,
-                  std::chrono::milliseconds step_timeout) {
+void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan, milliseconds step_timeout,
+                  const std::function<void(milliseconds)>& waits) {
   if (world.rank() != 0) return RunOnePlan(world, engine);
   const Deadline start = std::chrono::steady_clock::now();
   if (world.size() > 1) world.Publish(Serialize(plan));
-  if (engine.Run(plan).has_value()) return;
+  StartNoted(engine, plan);
+  if (FinishNoted(engine).has_value()) return;
   const Deadline done = std::chrono::steady_clock::now();
-  while (!world.PollReport().has_value()) {
-    AwaitStages(world, done, step_timeout + kSlack * (done - start));
-  }
+  const milliseconds longest = Ms(step_timeout + kSlack * (done - start));
+  if (waits) waits(longest);
+  while (!world.PollReport().has_value()) AwaitStages(world, done, longest);
 }
 
 void RunOnePlan(World& world, Engine& engine) {
-  engine.Start(ParsePlan(world.NextPublished()));
-  if (auto result = engine.Finish()) world.Report(Serialize(*result));
+  StartNoted(engine, ParsePlan(world.NextPublished()));
+  if (auto result = FinishNoted(engine)) world.Report(Serialize(*result));
 }
 
-void FollowLeader(World& world, Engine& engine) {
+void FollowLeader(World& world, Engine& engine, milliseconds patience) {
   while (true) {
     std::optional<std::vector<std::byte>> message;
     if (engine.n_started() == 0) {
-      message = world.NextPublished();
+      message = world.NextPublished(patience);
     } else if (engine.n_started() < engine.most_started()) {
       message = world.PollPublished();
     }
     if (!message.has_value()) {
-      if (auto result = engine.Finish()) world.Report(Serialize(*result));
+      if (auto result = FinishNoted(engine)) world.Report(Serialize(*result));
       continue;
     }
     const StepPlan plan = ParsePlan(*message);
     if (plan.kind == StepPlan::Kind::kStop) break;
-    engine.Start(plan);
+    StartNoted(engine, plan);
   }
   while (engine.n_started() > 0) {
-    if (auto result = engine.Finish()) world.Report(Serialize(*result));
+    if (auto result = FinishNoted(engine)) world.Report(Serialize(*result));
   }
 }
 

@@ -1,8 +1,12 @@
 // Leader: rank 0's loop. Drains the mailbox, keeps as many plans in flight as keep every stage and
-// the device at work, commits results in order, and reports once per commit that has news.
+// the device at work, commits results in order, and reports once per commit that has news. When
+// idle it runs a canary now and then, a real plan that nobody asked for: a rank that hangs is found
+// before a request is.
 #pragma once
 
+#include <functional>
 #include <mutex>
+#include <optional>
 #include <variant>
 #include <vector>
 
@@ -10,14 +14,15 @@
 #include "runtime/engine.h"
 #include "runtime/replica.h"
 #include "runtime/scheduler.h"
+#include "runtime/step_watch.h"
 
 namespace trireme {
 
 class Leader : public Replica {
  public:
-  // `step_timeout`: how long the other stages may take for a plan beyond several times what this
-  // one took. Then the job ends with one line.
-  Leader(World& world, Engine& engine, const SchedulerOptions& options,
+  // `canary`: one token, no KV written. Where nothing moves for `step_timeout` the job ends with
+  // one line; other stages may take that long beyond several times what this one took.
+  Leader(World& world, Engine& engine, const SchedulerOptions& options, StepPlan canary,
          std::chrono::milliseconds step_timeout, ReplicaInfo info);
 
   // Until Stop(); then awaits what is in flight and tells the other ranks to stop.
@@ -52,30 +57,35 @@ class Leader : public Replica {
   void CommitReports();
   void Await(bool expect_result);
   void Report();
+  void RunCanary();
 
   World& world_;
   Engine& engine_;
   const int pp_;
+  const StepPlan canary_;
   const std::chrono::milliseconds step_timeout_;
   const ReplicaInfo info_;
   Scheduler scheduler_;
   Sink sink_;
   ReplicaStats reported_;
   bool stopping_ = false;
-  Deadline last_progress_;                          // a plan run here, or a result
-  std::chrono::steady_clock::duration slowest_{0};  // of the plans run here
+  Deadline last_progress_ = std::chrono::steady_clock::now();  // a plan run here, or a result
+  std::chrono::steady_clock::duration slowest_{0};             // of the plans run here
 
   std::mutex mutex_;  // guards mailbox_; held for a push or a swap
   std::vector<Message> mailbox_;
+  std::optional<StepWatch> watch_;  // while Run() runs
 };
 
-// One plan on every rank, before there is a leader's loop. Rank 0's plan counts.
-void RunFirstPlan(World& world, Engine& engine, const StepPlan& plan,
-                  std::chrono::milliseconds step_timeout);
+// One plan on every rank while no other is in flight. Rank 0's plan counts; on it, `waits` is told
+// how long the other stages may take.
+void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan,
+                  std::chrono::milliseconds step_timeout,
+                  const std::function<void(std::chrono::milliseconds)>& waits = {});
 
 // What every other rank does: one plan, from its beginning to its end; and plans as they come,
-// until it is told to stop.
+// until it is told to stop. The job ends when none comes for `patience`.
 void RunOnePlan(World& world, Engine& engine);
-void FollowLeader(World& world, Engine& engine);
+void FollowLeader(World& world, Engine& engine, std::chrono::milliseconds patience);
 
 }  // namespace trireme

@@ -22,6 +22,16 @@ StepSize LargestStep(const ReplicaOptions& options) {
 // The least KV cache that a model is loaded for, where its context has as many.
 constexpr int64_t kLeastKvTokens = 2048;
 
+constexpr StepSize kOneToken = {.n_tokens = 1, .n_rows = 1};
+
+// Waits for peers end sooner than the leader's watch: they say who did not come.
+std::chrono::milliseconds PeerTimeout(const ReplicaOptions& options) {
+  return options.step_timeout * 3 / 4;
+}
+
+// Step timeouts without a plan after which a rank gives its leader up.
+constexpr int kPatience = 2;
+
 // n_tokens in sequences of at most `context`, all of them reading one block and writing none, and
 // an id drawn from each of n_rows rows through a filter.
 StepPlan LargestPlan(const StepSize& largest, int64_t context, int64_t sequence_parallel_tokens) {
@@ -153,7 +163,7 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
                             .max_rows = largest.n_rows,
                             .max_kv_len = ContextLength(options),
                             .n_loading_threads = share.n_threads,
-                            .timeout = options.timeout};
+                            .timeout = PeerTimeout(options)};
   ASSIGN_OR_RETURN(device_, Device::Open(kind, share, cuda, world_.local_rank()));
   fingerprint_ = StrCat(store_->Fingerprint(), "/", ArithmeticHash(config_), "/", Name(dtype_), "/",
                         Name(activations_), "/kv-", Name(activations_), "/chunks-",
@@ -238,7 +248,7 @@ absl::StatusOr<int64_t> ReplicaRank::CountKvBlocks(const ReplicaOptions& options
 void ReplicaRank::MakeEngine(const ReplicaOptions& options) {
   const StepSize largest = LargestStep(options);
   WorldOptions traffic = Engine::Traffic(config_, *split_, largest, activations_);
-  traffic.timeout = options.timeout;
+  traffic.timeout = PeerTimeout(options);
   traffic.n_threads = n_threads_;
   world_.Reserve(traffic);
   mesh_ = std::make_unique<Mesh>(world_, device_->ops(), device_->host(), *split_, exchange_);
@@ -256,11 +266,10 @@ bool ReplicaRank::MeasuresMemory(const ReplicaOptions& options) const {
 }
 
 void ReplicaRank::WarmUp(const ReplicaOptions& options) {
-  const StepSize one = {.n_tokens = 1, .n_rows = 1};
-  RunFirstPlan(world_, *engine_,
-               LargestPlan(MeasuresMemory(options) ? LargestStep(options) : one,
+  RunPlanAlone(world_, *engine_,
+               LargestPlan(MeasuresMemory(options) ? LargestStep(options) : kOneToken,
                            ContextLength(options), SequenceParallelTokens(options.layout)),
-               options.timeout);
+               options.step_timeout);
 }
 
 void ReplicaRank::Start(const ReplicaOptions& options, int64_t n_blocks) {
@@ -271,6 +280,7 @@ void ReplicaRank::Start(const ReplicaOptions& options, int64_t n_blocks) {
     n_blocks = std::min(n_blocks, blocks);
   }
   engine_->SetKvBlocks(n_blocks);
+  step_timeout_ = options.step_timeout;
   scheduler_options_ = {.n_blocks = n_blocks,
                         .max_rows = options.max_rows,
                         .max_batch_tokens = static_cast<int32_t>(LargestStep(options).n_tokens),
@@ -283,8 +293,10 @@ void ReplicaRank::Start(const ReplicaOptions& options, int64_t n_blocks) {
                         .sequence_parallel_tokens = SequenceParallelTokens(options.layout)};
   ReplicaInfo info = Describe(options);
   if (world_.rank() == 0) {
-    leader_ = std::make_unique<Leader>(world_, *engine_, scheduler_options_, options.timeout,
-                                       std::move(info));
+    leader_ = std::make_unique<Leader>(
+        world_, *engine_, scheduler_options_,
+        LargestPlan(kOneToken, ContextLength(options), SequenceParallelTokens(options.layout)),
+        options.step_timeout, std::move(info));
   }
 }
 
@@ -321,6 +333,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   info.device = device_->name();
   if (!exchange_name_.empty()) info.device += ", " + exchange_name_;
   info.version = options.version;
+  info.number = options.number;
   info.hosts = world_.Exchange(world_.host());
   for (const std::string& pid : world_.Exchange(StrCat(::getpid()))) {
     info.rank_pids.push_back(0);
@@ -339,7 +352,7 @@ void ReplicaRank::Run() {
   if (leader_) {
     leader_->Run();
   } else {
-    FollowLeader(world_, *engine_);
+    FollowLeader(world_, *engine_, kPatience * step_timeout_);
   }
 }
 

@@ -30,15 +30,16 @@ struct ReplicaOptions {
   int64_t kv_cache_bytes = 0;  // per rank; 0: this replica's share of half of the free memory
   double gpu_memory_utilization = 0.9;  // or this much of what is free on a GPU
   int host_replicas = 1;                // that share this host's memory
+  int32_t number = -1;                  // that its supervisor knows it by
   int32_t max_rows = 64;
   int32_t max_batch_tokens = 512;
   int32_t context_length = 0;  // 0: the model's
   bool prefix_cache = true;
   bool avx512 = true;
+  std::chrono::milliseconds step_timeout{30000};  // without progress, for which the replica ends
   // Must be equal on all ranks.
   std::string version;  // of the program
   std::string build_id = BuildId();
-  std::chrono::milliseconds timeout{30000};
 };
 
 class ReplicaRank {
@@ -103,6 +104,7 @@ class ReplicaRank {
   SchedulerOptions scheduler_options_;
   std::string fingerprint_;
   int64_t weight_bytes_ = 0;
+  std::chrono::milliseconds step_timeout_{};
 };
 
 }  // namespace trireme

@@ -89,6 +89,7 @@ struct ReplicaInfo {
   std::string activations;
   std::string device;              // e.g. "cpu AVX-512"
   std::string version;             // of the program
+  int32_t number = -1;             // that its supervisor knows it by
   std::vector<std::string> hosts;  // by rank
   std::vector<int64_t> rank_pids;  // by rank
 };

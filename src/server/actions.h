@@ -44,13 +44,20 @@ struct TellClient {
   Event event;
 };
 
+// To whoever started the replica: nothing is heard from it any more, but its processes may live.
+struct TellSilent {
+  uint64_t link;
+  int32_t number;  // ReplicaInfo::number
+  std::string reason;
+};
+
 struct WriteLog {
   bool warning;
   std::string line;  // never a prompt or a text
 };
 
 using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
-                            CloseLink, TellClient, WriteLog>;
+                            CloseLink, TellClient, TellSilent, WriteLog>;
 using Actions = std::vector<Action>;
 
 }  // namespace trireme

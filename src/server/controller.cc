@@ -48,6 +48,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   if (known == models_.end() || known->second != model) {
     return Unavailable("model ", model->name, " has just been replaced: retry");
   }
+  if (outage_.has_value() && !router_.AnyOf(*model)) return Unavailable("no replica: ", *outage_);
   ASSIGN_OR_RETURN(SequenceRequest sequence,
                    MakeSequence(request, *model, router_.ContextLength(*model), random_()));
   if (request.request_id.empty()) {

@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -67,6 +68,10 @@ class Controller {
 
   // The link broke. Unknown links are ignored, here and below: the core may have closed it.
   void ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out);
+
+  // No replica will come soon: whoever starts them has failed at it, which `why` says. Requests
+  // that none serves end with UNAVAILABLE, new ones are refused with it, until one registers.
+  void Outage(Time now, const std::string& why, Actions& out);
 
   void Report(Time now, uint64_t link, StepReport report, Actions& out);
   void Heartbeat(Time now, uint64_t link);
@@ -139,6 +144,7 @@ class Controller {
   const ControllerOptions options_;
   const std::function<uint64_t()> random_;
   bool shut_down_ = false;
+  std::optional<std::string> outage_;  // why no replica will come soon
 
   Ledger ledger_;
   Router router_;

@@ -109,6 +109,13 @@ ReplicaLink* ControllerLoop::FindLink(uint64_t link) {
 void ControllerLoop::Do(SendRegistered& a) {
   models_.Publish(std::move(a.model));
   if (auto* link = FindLink(a.link)) link->Registered(a.link, options_.core);
+  const auto replica = core_.replicas().find(a.link);
+  if (replica != core_.replicas().end() && replica->second.info.number >= 0 && options_.on_linked) {
+    options_.on_linked(replica->second.info.number, a.link);
+  }
+}
+void ControllerLoop::Do(TellSilent& a) {
+  if (a.number >= 0 && options_.on_silent) options_.on_silent(a.number, a.link, a.reason);
 }
 void ControllerLoop::Do(SendSubmit& a) {
   if (auto* link = FindLink(a.link)) link->Submit(std::move(a.sequence));
@@ -263,6 +270,10 @@ void ControllerLoop::Report(uint64_t link, StepReport report, std::function<void
     core_.Report(now, link, std::move(report), out);
     if (done) done();
   });
+}
+
+void ControllerLoop::Outage(std::string why) {
+  Post([this, why = std::move(why)](Time now, Actions& out) { core_.Outage(now, why, out); });
 }
 
 void ControllerLoop::Heartbeat(uint64_t link) {

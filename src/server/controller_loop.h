@@ -41,6 +41,10 @@ class ControllerLoop {
     size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
     // Called on the loop's thread when the number of linked replicas has changed.
     std::function<void(size_t n_replicas)> on_replicas;
+    // Likewise: for whoever started a replica (ReplicaInfo::number), it is linked; it has fallen
+    // silent.
+    std::function<void(int32_t number, uint64_t link)> on_linked;
+    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
   explicit ControllerLoop(Options options);
@@ -66,6 +70,9 @@ class ControllerLoop {
   void Report(uint64_t link, StepReport report, std::function<void()> done);
   void Heartbeat(uint64_t link);
 
+  // No replica will come soon: see Controller::Outage.
+  void Outage(std::string why);
+
   // Runs `look` on the loop's thread.
   void Look(std::function<void(const Controller&)> look);
   const ModelRegistry& models() const { return models_; }
@@ -89,6 +96,7 @@ class ControllerLoop {
   void Do(SendShutdown& a);
   void Do(CloseLink& a);
   void Do(TellClient& a);
+  void Do(TellSilent& a);
   void Do(WriteLog& a);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);

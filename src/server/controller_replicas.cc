@@ -44,6 +44,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
     known = model;
   }
 
+  outage_.reset();
   info.tokenizer_json.clear();  // the model has them
   info.tokenizer_config_json.clear();
   LinkedReplica& replica = router_.Add({.link = link,
@@ -58,6 +59,20 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
                     ", ", replica.info.dtype, ", ", replica.info.device)});
   AbortUnservable(now, replica, out);
   Dispatch(now, replica.model, out);
+}
+
+void Controller::Outage(Time now, const std::string& why, Actions& out) {
+  outage_ = why;
+  std::vector<LedgerEntry*> stranded;
+  for (const auto& [model, queue] : queues_) {
+    for (const QueueKey& place : queue) {
+      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
+      if (!router_.AnyServes(*entry)) stranded.push_back(entry);
+    }
+  }
+  for (LedgerEntry* entry : stranded) {
+    Fail(now, *entry, Unavailable("no replica: ", why), /*replica_ended=*/true, out);
+  }
 }
 
 void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
@@ -161,8 +176,10 @@ void Controller::Beat(Time now, Actions& out) {
   for (uint64_t link : silent) {
     const std::string reason =
         StrCat("nothing heard for ", Seconds(options_.replica_timeout), " s");
+    LinkedReplica& replica = *router_.Find(link);
     out.push_back(CloseLink{link, reason, /*rejected=*/false});
-    Lose(now, *router_.Find(link), reason, /*died=*/true, out);
+    out.push_back(TellSilent{link, replica.info.number, reason});
+    Lose(now, replica, reason, /*died=*/true, out);
   }
 }
 

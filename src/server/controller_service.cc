@@ -149,7 +149,9 @@ struct ControllerService::Impl {
                   [this, tell = options.on_replicas](size_t n) {
                     SetReady(n > 0);
                     if (tell) tell(n);
-                  }}),
+                  },
+              .on_linked = options.on_linked,
+              .on_silent = options.on_silent}),
         inference(loop),
         control(loop, options.version),
         replicas(loop) {}
@@ -214,6 +216,8 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
 }
+
+void ControllerService::Outage(const std::string& why) { impl_->loop.Outage(why); }
 
 void ControllerService::Stop(bool stop_replicas) {
   if (impl_->server == nullptr) return;

@@ -20,6 +20,9 @@ class ControllerService {
     int tokenizer_threads = 2;
     // The number of linked replicas has changed; on a thread of the controller's, must not block.
     std::function<void(size_t n_replicas)> on_replicas;
+    // See ControllerLoop::Options.
+    std::function<void(int32_t number, uint64_t link)> on_linked;
+    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
   // INVALID_ARGUMENT if the address is none; UNAVAILABLE naming the address and the system's reason
@@ -29,6 +32,9 @@ class ControllerService {
 
   // "HOST:PORT" with the port that was taken.
   const std::string& address() const;
+
+  // No replica will come soon: see Controller::Outage.
+  void Outage(const std::string& why);
 
   // Ends every request with UNAVAILABLE and sends the replicas home, or leaves them to redial.
   void Stop(bool stop_replicas);

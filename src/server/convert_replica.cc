@@ -70,6 +70,7 @@ replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info) {
   proto.set_version(info.version);
   proto.mutable_hosts()->Assign(info.hosts.begin(), info.hosts.end());
   proto.mutable_rank_pids()->Assign(info.rank_pids.begin(), info.rank_pids.end());
+  if (info.number >= 0) proto.set_number(info.number);
   return proto;
 }
 
@@ -94,6 +95,7 @@ ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto) {
   info.version = std::move(*proto.mutable_version());
   info.hosts = {proto.hosts().begin(), proto.hosts().end()};
   info.rank_pids = {proto.rank_pids().begin(), proto.rank_pids().end()};
+  if (proto.has_number()) info.number = proto.number();
   return info;
 }
 

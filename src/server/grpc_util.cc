@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <string_view>
 
 #include "base/log.h"
 #include "base/status.h"
@@ -28,7 +29,10 @@ grpc::ChannelArguments ClientArguments() {
 
 void RouteGrpcLog() {
   gpr_set_log_function([](gpr_log_func_args* line) {
-    spdlog::debug("grpc {}:{} {}", line->file, line->line, line->message);
+    // What it says before it aborts is for everybody, the rest for those who look into it.
+    const bool aborts = std::string_view(line->message).find("assertion") != std::string_view::npos;
+    spdlog::log(aborts ? spdlog::level::critical : spdlog::level::debug, "grpc {}:{} {}",
+                line->file, line->line, line->message);
   });
 }
 

@@ -23,7 +23,9 @@ class ForwardingWorld : public World {
     return world_.Group(ranks, ops);
   }
   void Publish(std::span<const std::byte> message) override { world_.Publish(message); }
-  std::vector<std::byte> NextPublished() override { return world_.NextPublished(); }
+  std::vector<std::byte> NextPublished(std::chrono::milliseconds patience) override {
+    return world_.NextPublished(patience);
+  }
   std::optional<std::vector<std::byte>> PollPublished() override { return world_.PollPublished(); }
   void Report(std::span<const std::byte> message) override { world_.Report(message); }
   std::optional<std::vector<std::byte>> PollReport() override { return world_.PollReport(); }

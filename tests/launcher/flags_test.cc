@@ -139,9 +139,15 @@ TEST(Validators, SaysWhatWasExpected) {
     EXPECT_EQ(check(Number(), bad), std::string("expected a number, not ") + bad);
   }
   EXPECT_EQ(check(Seconds(), "0.2"), "= 0.2");
-  for (const char* bad : {"0", "-1", "nan", "inf", "1e9"}) {
+  EXPECT_EQ(check(Seconds(), "30s"), "= 30");
+  EXPECT_EQ(check(Seconds(), "500ms"), "= 0.5");
+  EXPECT_EQ(check(Seconds(), "2m"), "= 120");
+  EXPECT_EQ(check(Seconds(), "1.5h"), "= 5400");
+  for (const char* bad : {"0", "-1", "nan", "inf", "1e9", "9000h", "s", "2d", "3 s"}) {
     EXPECT_EQ(check(Seconds(), bad),
-              std::string("expected seconds above 0 and below a year, not ") + bad);
+              std::string("expected a time above 0 and below a year, such as 30s, 500ms or 2m, "
+                          "not ") +
+                  bad);
   }
   EXPECT_EQ(check(ListOf(AtLeast(1)), "1,02,3"), "= 1,2,3");
   EXPECT_EQ(check(ListOf(AtLeast(1)), "1,x"),

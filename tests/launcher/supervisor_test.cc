@@ -18,15 +18,29 @@ using testing::ElementsAre;
 TEST(RestartPolicy, AtOnceThenTwiceAsLongUpToTheMost) {
   RestartPolicy policy({milliseconds(500), milliseconds(3000), milliseconds(10000)});
   std::vector<int64_t> waits;
-  for (int i = 0; i < 6; i++) waits.push_back(policy.AfterRun(milliseconds(9999)).count());
+  for (int i = 0; i < 6; i++) waits.push_back(policy.AfterRun({}).count());
   EXPECT_THAT(waits, ElementsAre(0, 500, 1000, 2000, 3000, 3000));
+  for (int i = 0; i < 2; i++) EXPECT_EQ(policy.AfterRun(milliseconds(9999)).count(), 2000);
 }
 
 TEST(RestartPolicy, AGoodRunForgetsTheFailuresBeforeIt) {
   RestartPolicy policy({milliseconds(500), milliseconds(3000), milliseconds(10000)});
-  for (int i = 0; i < 5; i++) policy.AfterRun(milliseconds(0));
+  for (int i = 0; i < 5; i++) policy.AfterRun({});
   EXPECT_EQ(policy.AfterRun(milliseconds(10000)).count(), 0);
-  EXPECT_EQ(policy.AfterRun(milliseconds(0)).count(), 500);
+  EXPECT_EQ(policy.AfterRun({}).count(), 500);
+}
+
+TEST(RestartPolicy, HasFailedWhenRunAfterRunWasNeverLinked) {
+  RestartPolicy policy({.failed_after = 3});
+  for (int i = 0; i < 9; i++) policy.AfterRun(milliseconds(1));
+  EXPECT_FALSE(policy.failed());
+  policy.AfterRun({});
+  policy.AfterRun({});
+  EXPECT_FALSE(policy.failed());
+  policy.AfterRun({});
+  EXPECT_TRUE(policy.failed());
+  policy.AfterRun(milliseconds(1));
+  EXPECT_FALSE(policy.failed());
 }
 
 SupervisorOptions Options(const std::string& script) {
@@ -42,7 +56,7 @@ TEST(Supervisor, StartsAgainWhatEnds) {
   PidPipe pids(dir / "pids");
   Supervisor supervisor(Options("echo $$ >" + pids.path() + "; exit 3"));
   ASSERT_TRUE(supervisor.Start().ok());
-  supervisor.MarkReady();
+  supervisor.Linked(0, 1);
   const pid_t first = pids.Next();
   for (int i = 0; i < 4; i++) EXPECT_NE(pids.Next(), first);
 }
@@ -68,6 +82,52 @@ TEST(Supervisor, AReplicaThatIsKilledBeforeItWasReadyIsStartedAgain) {
   ASSERT_TRUE(supervisor.Start().ok());
   const pid_t first = pids.Next();
   EXPECT_NE(pids.Next(), first);
+}
+
+TEST(Supervisor, AReplicaThatIsNotReadyInTimeIsEndedAndStartedAgain) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options =
+      Options("trap '' TERM; echo $$ >" + pids.path() + "; while :; do sleep 1000; done");
+  options.start_timeout = options.stop_grace = milliseconds(20);
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  const pid_t first = pids.Next();
+  EXPECT_NE(pids.Next(), first);
+  EXPECT_TRUE(Ended(first));
+}
+
+TEST(Supervisor, AReplicaThatFellSilentIsEnded) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  Supervisor supervisor(Options("echo $$ >" + pids.path() + "; while :; do sleep 1000; done"));
+  ASSERT_TRUE(supervisor.Start().ok());
+  const pid_t first = pids.Next();
+  supervisor.Linked(0, 5);
+  supervisor.Silent(0, 4, "nothing heard");  // an older link
+  supervisor.Silent(7, 5, "nothing heard");  // nobody
+  EXPECT_EQ(kill(first, 0), 0);
+  supervisor.Silent(0, 5, "nothing heard");
+  const pid_t second = pids.Next();
+  EXPECT_NE(second, first);
+  EXPECT_TRUE(Ended(first));
+  supervisor.Silent(0, 5, "nothing heard");  // the one before
+  supervisor.Linked(0, 6);
+  supervisor.Silent(0, 6, "nothing heard");
+  EXPECT_NE(pids.Next(), second);
+}
+
+TEST(Supervisor, AReplicaThatNeverServesHasFailed) {
+  std::promise<std::string> why;
+  int calls = 0;
+  SupervisorOptions options = Options("echo 'rank 0 on here: no memory' >&2; kill -9 $$");
+  options.restart.failed_after = 3;
+  options.on_failed = [&](int, const std::string& what) {
+    if (++calls == 1) why.set_value(what);
+  };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  EXPECT_EQ(why.get_future().get(), "rank 0 on here: no memory");
 }
 
 TEST(Supervisor, ACommandThatIsNotThereFailsTheStart) {

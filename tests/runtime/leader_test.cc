@@ -24,7 +24,7 @@ ReplicaOptions Options() {
 void LoseTheLastStage() {
   ReplicaOptions options = Options();
   options.layout.pp = 2;
-  options.timeout = std::chrono::milliseconds(50);
+  options.step_timeout = std::chrono::milliseconds(50);
   auto worlds = MakeThreadWorlds(2);
   absl::StatusOr<std::unique_ptr<ReplicaRank>> last;
   std::thread hangs([&] { last = ReplicaRank::Load(options, *worlds[1]); });

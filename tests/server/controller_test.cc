@@ -428,6 +428,38 @@ TEST(ControllerTest, AProcessThatDialsAgainWasNotEndedByItsRequests) {
   EXPECT_EQ(bench.clients[two].ids, Expected(request));
 }
 
+TEST(ControllerTest, WhoeverStartedASilentReplicaIsTold) {
+  CoreBench bench;
+  ReplicaInfo info = Info();
+  info.number = 3;
+  const uint64_t link = bench.Up(info);
+  bench.Advance(20);
+  EXPECT_THAT(bench.silent, ElementsAre(Pair(link, 3)));
+  bench.Down(bench.Up(info));
+  EXPECT_EQ(bench.silent.size(), 1u);  // a link that breaks tells of itself
+}
+
+TEST(ControllerTest, InAnOutageRequestsEndWithTheReasonUntilAReplicaComes) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  const auto request = Request("a", 9);
+  const uint64_t waiting = bench.Generate(request);
+  bench.Step(link);
+  bench.Outage("not while one is up");
+  EXPECT_FALSE(bench.clients[waiting].ended());
+  bench.Down(link);
+  bench.Outage("no such disk");
+  EXPECT_EQ(bench.clients[waiting].error, Unavailable("no replica: no such disk"));
+  const uint64_t refused = bench.Generate(request);
+  EXPECT_EQ(bench.clients[refused].error, Unavailable("no replica: no such disk"));
+  EXPECT_FALSE(bench.clients[refused].accepted.has_value());
+  bench.Up();
+  const uint64_t served = bench.Generate(request);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[served].ids, Expected(request));
+  bench.ExpectEmpty();
+}
+
 TEST(ControllerTest, AControllerThatWasStoppedItselfLosesNobody) {
   CoreBench bench;
   const uint64_t link = bench.Up();
