@@ -29,11 +29,17 @@ struct KvLayer {
 };
 inline constexpr int64_t kKvBlockSize = 16;
 
+// No sequence is longer.
+inline constexpr int64_t kNoWindow = int64_t{1} << 30;
+
 // Which KV rows the tokens of a step read. All tensors int32.
 struct AttentionPlan {
   Tensor q_starts;     // [S+1] tokens of sequence s are rows q_starts[s] .. q_starts[s+1]
   Tensor kv_lens;      // [S] tokens in the cache, this step's included; the rows are the last ones
-  Tensor block_table;  // [S,max_blocks] block of tokens B*i .. B*i+B-1; entries past kv_len unread
+  Tensor block_table;  // [S,max_blocks] block of tokens B*i .. B*i+B-1; entries past kv_len, and
+                       // of blocks that lie outside every row's window, are unread, as their pages
+  // A token sees so many of the last ones, itself included (Beltagy et al. 2020): a layer's.
+  int64_t window = kNoWindow;
   // On the host, for who launches without reading the above; the CPU does not need them.
   int64_t max_rows = 0;    // the most rows of a sequence
   int64_t max_kv_len = 0;  // the longest
@@ -167,10 +173,10 @@ class Ops {
   virtual void RopeStoreKv(Tensor q, KvLayer kv, Tensor qkv, Tensor cos, Tensor sin, Tensor slots,
                            const HeadMap& heads) = 0;
 
-  // Causal attention over the pages. Row j of a sequence with n rows sees kv_len - n + j + 1
-  // tokens. Per (row, head): blocks of B tokens in order, online softmax (Milakov & Gimelshein
-  // 2018), every block in the same arithmetic, so prefill in any chunks and decode agree to the
-  // bit.
+  // Causal attention over the pages. Row j of a sequence with n rows sees the last
+  // min(plan.window, p) of its first p = kv_len - n + j + 1 tokens. Per (row, head): blocks of B
+  // tokens in order, online softmax (Milakov & Gimelshein 2018), every block in the same
+  // arithmetic, so prefill in any chunks and decode agree to the bit.
   //   q, y: [T,N*D]; rows of y past q_starts[S] are left alone
   virtual void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan, float scale,
                          const HeadMap& heads) = 0;

@@ -1,6 +1,9 @@
-// RopeStoreKv and Attention against float64, and a prefill in any chunks against token by token.
+// RopeStoreKv and Attention against float64, and a prefill in any chunks against token by token,
+// with windows and without.
 #include <cmath>
 #include <limits>
+#include <map>
+#include <numeric>
 
 #include "tests/kernels/ops_test_util.h"
 
@@ -9,6 +12,9 @@ namespace {
 
 constexpr int64_t kB = kKvBlockSize;
 const float kNaN = std::numeric_limits<float>::quiet_NaN();
+constexpr int32_t kNoBlock = std::numeric_limits<int32_t>::max();
+// One token, less than a block, a block, no multiple of anything, more than there are, none.
+constexpr int64_t kWindows[] = {1, 5, 16, 23, 100, kNoWindow};
 
 struct Case {
   int64_t heads, kv_heads, group, offset, d;
@@ -63,11 +69,24 @@ struct Pages {
     for (int64_t i = 0; i < v.size(); ++i) v.set(i, kNaN);
   }
   KvLayer layer() const { return {k, v}; }
+  // Keys and values of the token in `slot` are NaN again.
+  void Forget(const Case& c, int64_t slot) const {
+    Array keys = k, values = v;
+    for (int64_t h = 0; h < c.kv_heads; ++h) {
+      const int64_t page = (slot / kB * c.kv_heads + h) * kB * c.d;
+      for (int64_t i = 0; i < c.d; ++i) {
+        keys.set(page + i * kB + slot % kB, kNaN);
+        values.set(page + slot % kB * c.d + i, kNaN);
+      }
+    }
+  }
   Array k, v;
 };
 
-// Tokens [begin, end) of the sequence as one step.
-void Step(Ops& ops, const Sequence& s, const Pages& pages, int64_t begin, int64_t end, Tensor y) {
+// Tokens [begin, end) of the sequence as one step. What lies before the window of all is NaN, and
+// no block where that is a whole one.
+void Step(Ops& ops, const Sequence& s, const Pages& pages, int64_t begin, int64_t end, Tensor y,
+          int64_t window = kNoWindow) {
   std::vector<int32_t> slots;
   for (int64_t t = begin; t < end; ++t) slots.push_back(s.Slot(t));
   const Array q(s.c.type, {end - begin, s.c.heads * s.c.d});
@@ -76,14 +95,21 @@ void Step(Ops& ops, const Sequence& s, const Pages& pages, int64_t begin, int64_
   const Array starts = Ints({0, static_cast<int32_t>(end - begin)}),
               lens = Ints({static_cast<int32_t>(end)});
   const Array table = Ints(s.table);
+  for (int64_t t = 0; t < begin + 1 - window; ++t) {
+    pages.Forget(s.c, s.Slot(t));
+    if (t % kB == kB - 1) table->i32()[t / kB] = kNoBlock;
+  }
   ops.Attention(y, q, pages.layer(),
-                {starts, lens, table->As({1, static_cast<int64_t>(s.table.size())})},
+                {.q_starts = starts,
+                 .kv_lens = lens,
+                 .block_table = table->As({1, static_cast<int64_t>(s.table.size())}),
+                 .window = window},
                 1.0f / std::sqrt(static_cast<float>(s.c.d)), s.heads());
 }
-Array Whole(Ops& ops, const Sequence& s) {
+Array Whole(Ops& ops, const Sequence& s, int64_t window = kNoWindow) {
   const Pages pages(s.c);
   const Array y(s.c.type, {s.n, s.c.heads * s.c.d});
-  Step(ops, s, pages, 0, s.n, y);
+  Step(ops, s, pages, 0, s.n, y, window);
   return y;
 }
 
@@ -93,7 +119,6 @@ class AttentionTest : public testing::TestWithParam<Case> {};
 TEST_P(AttentionTest, AgreesWithFloat64) {
   const Case c = GetParam();
   const Sequence s(c, 53, 1);
-  const Array y = Whole(PlainOps(), s);
   const int64_t row = (c.heads + 2 * c.kv_heads) * c.d, half = c.d / 2;
   const auto rotated = [&](int64_t t, int64_t head, int64_t i) {
     const int64_t at = t * row + head * c.d;
@@ -102,25 +127,30 @@ TEST_P(AttentionTest, AgreesWithFloat64) {
     return i < half ? a * cos - b * sin : b * cos + a * sin;
   };
   const double unit = c.type == kF32 && c.kv_type == kF32 ? 1e-5 : 3e-2;
+  std::map<int64_t, Array> results;
+  for (const int64_t window : kWindows) results.emplace(window, Whole(PlainOps(), s, window));
   for (int64_t t : {int64_t{0}, int64_t{1}, int64_t{15}, int64_t{16}, s.n - 1}) {
     for (int64_t h = 0; h < c.heads; ++h) {
       const int64_t kv_head = (c.offset + h) / c.group;
       std::vector<double> weights;
-      double sum = 0;
       for (int64_t j = 0; j <= t; ++j) {
         double dot = 0;
         for (int64_t i = 0; i < c.d; ++i)
           dot += rotated(t, h, i) * rotated(j, c.heads + kv_head, i);
         weights.push_back(std::exp(dot / std::sqrt(static_cast<double>(c.d))));
-        sum += weights.back();
       }
-      for (int64_t i = 0; i < c.d; ++i) {
-        double expected = 0;
-        for (int64_t j = 0; j <= t; ++j) {
-          expected +=
-              weights[j] / sum * s.qkv.at(j * row + (c.heads + c.kv_heads + kv_head) * c.d + i);
+      for (const auto& [window, y] : results) {
+        const int64_t first = std::max<int64_t>(0, t - window + 1);
+        const double sum = std::accumulate(weights.begin() + first, weights.end(), 0.0);
+        for (int64_t i = 0; i < c.d; ++i) {
+          double expected = 0;
+          for (int64_t j = first; j <= t; ++j) {
+            expected +=
+                weights[j] / sum * s.qkv.at(j * row + (c.heads + c.kv_heads + kv_head) * c.d + i);
+          }
+          ASSERT_NEAR(y.at((t * c.heads + h) * c.d + i), expected, unit)
+              << t << " " << h << " " << i << " window " << window;
         }
-        ASSERT_NEAR(y.at((t * c.heads + h) * c.d + i), expected, unit) << t << " " << h << " " << i;
       }
     }
   }
@@ -128,17 +158,49 @@ TEST_P(AttentionTest, AgreesWithFloat64) {
 
 TEST_P(AttentionTest, AnyChunksGiveTheSameBits) {
   const Sequence s(GetParam(), 85, 2);
-  const Array expected = Whole(PlainOps(), s);
-  for (NamedOps& ops : AllOps()) {
-    EXPECT_TRUE(SameBits(Whole(*ops.ops, s), expected)) << ops.name << " whole";
-    for (int64_t chunk : {1, 7, 16, 40}) {
-      const Pages pages(s.c);
-      for (int64_t begin = 0; begin < s.n; begin += chunk) {
-        const int64_t end = std::min(s.n, begin + chunk);
-        const Array y(s.c.type, {end - begin, s.c.heads * s.c.d});
-        Step(*ops.ops, s, pages, begin, end, y);
-        ASSERT_TRUE(SameBits(y, expected->Rows(begin, end)))
-            << ops.name << " chunk " << chunk << " at " << begin;
+  for (const int64_t window : kWindows) {
+    const Array expected = Whole(PlainOps(), s, window);
+    for (NamedOps& ops : AllOps()) {
+      EXPECT_TRUE(SameBits(Whole(*ops.ops, s, window), expected)) << ops.name << " whole";
+      for (int64_t chunk : {1, 7, 16, 40}) {
+        const Pages pages(s.c);
+        for (int64_t begin = 0; begin < s.n; begin += chunk) {
+          const int64_t end = std::min(s.n, begin + chunk);
+          const Array y(s.c.type, {end - begin, s.c.heads * s.c.d});
+          Step(*ops.ops, s, pages, begin, end, y, window);
+          ASSERT_TRUE(SameBits(y, expected->Rows(begin, end)))
+              << ops.name << " window " << window << " chunk " << chunk << " at " << begin;
+        }
+      }
+    }
+  }
+}
+
+TEST(Attention, AWindowOfTheWholeContextIsNone) {
+  const Sequence s({4, 2, 2, 0, 16, kF32, kF32}, 53, 7);
+  EXPECT_TRUE(SameBits(Whole(PlainOps(), s, 53), Whole(PlainOps(), s)));
+  EXPECT_FALSE(SameBits(Whole(PlainOps(), s, 52), Whole(PlainOps(), s)));
+}
+
+// The keys and values of token 20 are seen by as many rows as the window has tokens.
+TEST(Attention, NaNStaysInTheWindowsThatHaveIt) {
+  const Case c = {4, 1, 4, 0, 16, kF32, kF32};
+  Sequence s(c, 60, 8);
+  for (const int64_t window : kWindows) {
+    const Array clean = Whole(PlainOps(), s, window);
+    Sequence poisoned = s;
+    poisoned.qkv = Copy(s.qkv);
+    poisoned.qkv.set(20 * 6 * 16 + 4 * 16, kNaN);
+    poisoned.qkv.set(20 * 6 * 16 + 5 * 16, kNaN);
+    for (NamedOps& ops : AllOps()) {
+      const Array y = Whole(*ops.ops, poisoned, window);
+      for (int64_t i = 0; i < y.size(); ++i) {
+        const int64_t row = i / 64;
+        if (row >= 20 && row < 20 + window) {
+          ASSERT_TRUE(i % 16 != 0 || std::isnan(y.at(i))) << ops.name << " row " << row;
+        } else {
+          ASSERT_EQ(y.at(i), clean.at(i)) << ops.name << " window " << window << " row " << row;
+        }
       }
     }
   }

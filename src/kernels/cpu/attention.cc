@@ -88,13 +88,14 @@ void AttentionDriver::Run(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& p
   if (q.empty() || n_sequences == 0) return;
   const int64_t d = q.dim(1) / heads.n_heads;
   CheckPages(kv, heads, d);
+  CHECK_GT(plan.window, 0);
   const int32_t* starts = plan.q_starts.i32();
   const int32_t* kv_lens = plan.kv_lens.i32();
   int64_t work = 0;  // multiply-adds, about
   for (int64_t s = 0; s < n_sequences; ++s) {
     const int64_t n = starts[s + 1] - starts[s];
     CHECK_LE(n, kv_lens[s]);
-    work += 2 * n * kv_lens[s] * q.dim(1);
+    work += 2 * n * std::min<int64_t>(kv_lens[s], plan.window + n) * q.dim(1);
   }
   const bool fork = work >= kForkFma;
 
@@ -131,6 +132,7 @@ void AttentionDriver::AttendItem(const Call& call, const Item& item, float* scra
     tile.y[p] = At(call.y, element);
     tile.visible[p] = static_cast<int32_t>(before + row + 1);
   }
+  tile.window = call.plan.window;
   tile.blocks = call.plan.block_table.i32() + item.sequence * call.plan.block_table.dim(1);
   tile.type = call.q.dtype();
   tile.k_pages = At(call.kv.k, page);

@@ -103,11 +103,18 @@ HWY_INLINE void Scores(const AttentionTile& tile, const State& state, const P* k
   }
 }
 
-// Online softmax of one row: scores of the first n tokens become weights, the row's output and sums
+// Tokens [begin, end) of a block.
+struct Seen {
+  int64_t begin, end;
+  bool any() const { return begin < end; }
+  bool operator==(const Seen&) const = default;
+};
+
+// Online softmax of one row: scores of the tokens seen become weights, the row's output and sums
 // are rescaled to the new maximum.
-HWY_INLINE void Weigh(State& state, int r, int64_t n) {
+HWY_INLINE void Weigh(State& state, int r, Seen tokens) {
   float* weights = state.weights + r * kB;
-  const Mask16 seen = FirstN16(n);
+  const Mask16 seen = AndNot(FirstN16(tokens.begin), FirstN16(tokens.end));
   const F32x16 scores = IfThenElse(seen, Load16(weights), Set16(-HUGE_VALF));
   F32x16 sums = Load16(state.sums[r]);
   if (AnyTrue(Gt(scores, Set16(state.max[r])))) {
@@ -128,18 +135,20 @@ HWY_INLINE void Weigh(State& state, int r, int64_t n) {
   Store16(Add(sums, w), state.sums[r]);
 }
 
-// out[r] += weights[r][j] * values[j] for n ascending tokens: R rows that all see them, and
+// out[r] += weights[r][j] * values[j] for the tokens seen, ascending: R rows that all see them, and
 // NV vectors of 16 d.
 template <int R, int NV, class P>
 HWY_INLINE void AccumulateAt(float* out, int64_t padded, const float* weights,
-                             const P* HWY_RESTRICT values, int64_t stride, int64_t n) {
+                             const P* HWY_RESTRICT values, int64_t stride, Seen tokens) {
   F32x16 acc[R][NV];
   TRIREME_UNROLL
   for (int r = 0; r < R; ++r) {
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) acc[r][v] = Load16(out + r * padded + v * kLanes);
   }
-  for (int64_t j = 0; j < n; ++j, values += stride, ++weights) {
+  values += tokens.begin * stride;
+  weights += tokens.begin;
+  for (int64_t j = tokens.begin; j < tokens.end; ++j, values += stride, ++weights) {
     F32x16 value[NV];
     TRIREME_UNROLL
     for (int v = 0; v < NV; ++v) value[v] = Load16(values + v * kLanes);
@@ -157,20 +166,23 @@ HWY_INLINE void AccumulateAt(float* out, int64_t padded, const float* weights,
   }
 }
 template <int R, class P>
-HWY_INLINE void Accumulate(const State& state, const P* values, int64_t stride, int r0, int64_t n) {
+HWY_INLINE void Accumulate(const State& state, const P* values, int64_t stride, int r0, Seen seen) {
   constexpr int kPair = HWY_TARGET == HWY_AVX3 ? 2 : 1;  // vectors that share a loaded weight
   float* out = state.out + r0 * state.padded;
   const float* weights = state.weights + r0 * kB;
   int64_t d = 0;
   for (; d + kPair * kLanes <= state.padded; d += kPair * kLanes) {
-    AccumulateAt<R, kPair>(out + d, state.padded, weights, values + d, stride, n);
+    AccumulateAt<R, kPair>(out + d, state.padded, weights, values + d, stride, seen);
   }
-  if (d < state.padded) AccumulateAt<R, 1>(out + d, state.padded, weights, values + d, stride, n);
+  if (d < state.padded) {
+    AccumulateAt<R, 1>(out + d, state.padded, weights, values + d, stride, seen);
+  }
 }
 
 // Tokens of block b that row r sees.
-HWY_INLINE int64_t Seen(const AttentionTile& tile, int r, int64_t b) {
-  return std::clamp<int64_t>(tile.visible[r] - b * kB, 0, kB);
+HWY_INLINE Seen SeenOf(const AttentionTile& tile, int r, int64_t b) {
+  const int64_t end = tile.visible[r] - b * kB;
+  return {std::clamp<int64_t>(end - tile.window, 0, kB), std::clamp<int64_t>(end, 0, kB)};
 }
 
 template <class P>
@@ -183,22 +195,22 @@ void AttendBlock(const AttentionTile& tile, State& state, int64_t b, int64_t wri
   for (; r + 2 <= tile.n_rows; r += 2) Scores<2>(tile, state, keys, r);
   for (; r < tile.n_rows; ++r) Scores<1>(tile, state, keys, r);
   for (r = 0; r < tile.n_rows; ++r) {
-    if (const int64_t n = Seen(tile, r, b); n > 0) Weigh(state, r, n);
+    if (const Seen seen = SeenOf(tile, r, b); seen.any()) Weigh(state, r, seen);
   }
   const auto accumulate = [&](const auto* v, int64_t stride) HWY_ATTR {
-    const auto same = [&](int i, int rows) {  // see as many tokens: rows of a tile ascend in that
-      return i + rows <= tile.n_rows && Seen(tile, i, b) == Seen(tile, i + rows - 1, b);
+    const auto same = [&](int i, int rows) {  // see the same tokens: rows of a tile ascend in that
+      return i + rows <= tile.n_rows && SeenOf(tile, i, b) == SeenOf(tile, i + rows - 1, b);
     };
     for (int i = 0; i < tile.n_rows;) {
-      const int64_t n = Seen(tile, i, b);
+      const Seen seen = SeenOf(tile, i, b);
       if (same(i, kRows)) {
-        Accumulate<kRows>(state, v, stride, i, n);
+        Accumulate<kRows>(state, v, stride, i, seen);
         i += kRows;
       } else if (same(i, 2)) {
-        Accumulate<2>(state, v, stride, i, n);
+        Accumulate<2>(state, v, stride, i, seen);
         i += 2;
       } else {
-        Accumulate<1>(state, v, stride, i, n);
+        Accumulate<1>(state, v, stride, i, seen);
         ++i;
       }
     }
@@ -242,9 +254,10 @@ void Attend(const AttentionTile& tile) {
   std::fill_n(state.values, kB * state.padded, 0.0f);
   std::fill_n(state.max, tile.n_rows, -HUGE_VALF);
   std::fill_n(state.sums[0], tile.n_rows * kB, 0.0f);
-  const int64_t seen = *std::max_element(tile.visible, tile.visible + tile.n_rows);
-  for (int64_t b = 0; b * kB < seen; ++b) {
-    const int64_t written = std::min(kB, seen - b * kB);
+  const int64_t first = std::max<int64_t>(0, tile.visible[0] - tile.window);
+  const int64_t end = tile.visible[tile.n_rows - 1];
+  for (int64_t b = first / kB; b * kB < end; ++b) {
+    const int64_t written = std::min(kB, end - b * kB);
     ForElement(tile.kv_type, [&]<class P>(P) { AttendBlock<P>(tile, state, b, written); });
   }
   for (int r = 0; r < tile.n_rows; ++r) {

@@ -103,7 +103,8 @@ inline constexpr int kMaxQueryRows = 16;
 struct AttentionTile {
   const void* q[kMaxQueryRows];    // [D] each
   void* y[kMaxQueryRows];          // [D] each
-  int32_t visible[kMaxQueryRows];  // tokens that the row sees, > 0
+  int32_t visible[kMaxQueryRows];  // tokens up to the row's own, ascending
+  int64_t window;                  // of those, the last so many are seen
   int n_rows;
   const int32_t* blocks;  // of the sequence
   DType type;             // of q and y

@@ -68,7 +68,7 @@ __global__ void MergeSplitsKernel(AttentionArgs a) {
   const auto sequence = static_cast<int>(blockIdx.y), head = static_cast<int>(blockIdx.x);
   const int row = a.q_starts[sequence];
   if (a.q_starts[sequence + 1] - row != 1) return;
-  const auto n_splits = static_cast<int>(SplitsOf(a.kv_lens[sequence]));
+  const int n_splits = SplitsOf(SeenTokens(a.kv_lens[sequence], a.window)).n;
   if (n_splits == 1) return;
   float max = -INFINITY, sum = 0;
   for (int i = 0; i < n_splits; ++i) max = fmaxf(max, PartialOf(a, sequence, head, i).max[0]);
@@ -103,10 +103,8 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
                               static_cast<int>(blockIdx.y) / a.n_kv_heads * kHeads);
   if (tile.n_pairs <= 0 || a.q_starts[sequence + 1] - tile.first_row != 1) return;
 
-  const int kv_len = tile.end;
-  const auto n_splits = static_cast<int>(SplitsOf(kv_len));
-  const auto split_tokens = static_cast<int>(SplitTokens(kv_len));
-  if (static_cast<int>(blockIdx.x) >= n_splits) return;
+  const Splits splits = SplitsOf(tile.Seen(a, 0));
+  if (static_cast<int>(blockIdx.x) >= splits.n) return;
   T* queries = Shared<T>();
   T* all_stages = queries + kHeads * kStride<kD>;
   T* stages = all_stages + warp * kStages<kD> * kPage<kD>;
@@ -115,11 +113,13 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
   CommitCopies();
   const auto query = QueryFragments<kD>(queries);
 
-  for (int split = static_cast<int>(blockIdx.x); split < n_splits;
+  for (int split = static_cast<int>(blockIdx.x); split < splits.n;
        split += static_cast<int>(gridDim.x)) {
-    const int end = split + 1 < n_splits ? (split + 1) * split_tokens : kv_len;
-    const int first_page = split * split_tokens / kB + warp;
-    const int left = (end + kB - 1) / kB - first_page;
+    const int begin = splits.begin + split * splits.tokens;
+    const Range seen = {tile.Seen(a, 0).begin,
+                        split + 1 < splits.n ? begin + splits.tokens : tile.end};
+    const int first_page = begin / kB + warp;
+    const int left = (seen.end + kB - 1) / kB - first_page;
     const int n_pages = left > 0 ? (left + kAttentionWarps - 1) / kAttentionWarps : 0;
     const auto page_at = [&](int i) { return first_page + i * kAttentionWarps; };
     int blocks = 0;  // lane l: of the page 32 j + l for the current j
@@ -128,7 +128,9 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       const int block = __shfl_sync(kFullMask, blocks, i % kWarp);
       if (i >= n_pages) return;
       const auto row = [&](int j) -> int64_t {
-        return page_at(i) * kB + j < end ? PageOf(a, tile, block) + j * a.d : -1;
+        const int token = page_at(i) * kB + j;
+        if (token < seen.begin || token >= seen.end) return -1;
+        return PageOf(a, tile, block) + j * a.d;
       };
       T* stage = stages + i % kStages<kD> * kPage<kD>;
       CopyRows(stage, kB, kD, kStride<kD>, a.k_pages, a.d, lane, kWarp, row);
@@ -152,7 +154,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       float s[1][kB / 8][4];
       Scores<kD>(s, query, stage);
       const int first = page_at(i) * kB;
-      if (first + kB > end) Mask(s[0], first, [&](int) { return end; });
+      if (first < seen.begin || first + kB > seen.end) Mask(s[0], first, [&](int) { return seen; });
       Weigh(s[0], state[0], a.scale);
       Accumulate<kD>(state, s, stage + kB * kStride<kD>);
       __syncwarp();  // and done with
@@ -174,7 +176,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       }
     }
     __syncthreads();
-    MergeWarps<T>(a, tile, warps, split, n_splits);
+    MergeWarps<T>(a, tile, warps, split, splits.n);
     __syncthreads();  // before the next split's pages
   }
 }

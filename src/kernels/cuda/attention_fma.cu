@@ -41,12 +41,13 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
                      ? ToFloat(static_cast<const T*>(a.q)[tile.Element(a, p) + c])
                      : 0.0f;
   }
-  const int visible = row < tile.n_pairs ? tile.Visible(row) : 0;
+  const Range loaded = {tile.Seen(a, 0).begin, tile.end};
+  const Range seen = row < tile.n_pairs ? tile.Seen(a, row) : Range{0, 0};
   float max = -INFINITY, sum = 0;
   float out[kRows][kColumns] = {};
   for (int first = tile.begin; first < tile.end; first += kTokens) {
-    LoadTokens(keys, kTokens, Columns<P>(a.d), stride, a.k_pages, a, tile, first);
-    LoadTokens(values, kTokens, Columns<P>(a.d), stride, a.v_pages, a, tile, first);
+    LoadTokens(keys, kTokens, Columns<P>(a.d), stride, a.k_pages, a, tile, first, loaded);
+    LoadTokens(values, kTokens, Columns<P>(a.d), stride, a.v_pages, a, tile, first, loaded);
     CommitCopies();
     AwaitCopies<0>();
     __syncthreads();  // queries, keys and values are here
@@ -64,7 +65,8 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
     float top = -INFINITY;
     GPU_UNROLL
     for (int i = 0; i < kEach; ++i) {
-      if (first + lane + i * kLanes >= visible) s[i] = -INFINITY;
+      const int token = first + lane + i * kLanes;
+      if (token < seen.begin || token >= seen.end) s[i] = -INFINITY;
       top = fmaxf(top, s[i]);
     }
     GPU_UNROLL
@@ -149,13 +151,12 @@ __global__ void __launch_bounds__(kAttentionThreads) FmaSplitsKernel(AttentionAr
                              static_cast<int>(blockIdx.y) / a.n_kv_heads * kRows);
   if (tile.n_pairs <= 0 || a.q_starts[sequence + 1] - tile.first_row != 1) return;
   const int kv_len = tile.end;
-  const auto n_splits = static_cast<int>(SplitsOf(kv_len));
-  const auto split_tokens = static_cast<int>(SplitTokens(kv_len));
-  for (int split = static_cast<int>(blockIdx.x); split < n_splits;
+  const Splits splits = SplitsOf(tile.Seen(a, 0));
+  for (int split = static_cast<int>(blockIdx.x); split < splits.n;
        split += static_cast<int>(gridDim.x)) {
-    tile.begin = split * split_tokens;
-    tile.end = split + 1 < n_splits ? tile.begin + split_tokens : kv_len;
-    Attend<T, P, kRows>(a, tile, split, n_splits);
+    tile.begin = splits.begin + split * splits.tokens;
+    tile.end = split + 1 < splits.n ? tile.begin + splits.tokens : kv_len;
+    Attend<T, P, kRows>(a, tile, split, splits.n);
   }
 }
 

@@ -68,18 +68,19 @@ __device__ __forceinline__ void Scores(float (&s)[kM][N][4], const Query& query,
   }
 }
 
-// Scores of the tokens from `first` on that a row does not see: rows g and g + 8 see those before
-// visible(0) and visible(8).
-template <int N, typename Visible>
-__device__ __forceinline__ void Mask(float (&s)[N][4], int first, const Visible& visible) {
+// Scores of the tokens from `first` on that a row does not see: rows g and g + 8 see seen(0) and
+// seen(8).
+template <int N, typename Seen>
+__device__ __forceinline__ void Mask(float (&s)[N][4], int first, const Seen& seen) {
   const int column = first + static_cast<int>(threadIdx.x) % 4 * 2;
   GPU_UNROLL
   for (int r = 0; r < 2; ++r) {
-    const int seen = visible(8 * r) - column;
+    const Range tokens = seen(8 * r);
+    const int begin = tokens.begin - column, end = tokens.end - column;
     GPU_UNROLL
     for (int n = 0; n < N; ++n) {
-      if (n * 8 >= seen) s[n][2 * r] = -INFINITY;
-      if (n * 8 + 1 >= seen) s[n][2 * r + 1] = -INFINITY;
+      if (n * 8 < begin || n * 8 >= end) s[n][2 * r] = -INFINITY;
+      if (n * 8 + 1 < begin || n * 8 + 1 >= end) s[n][2 * r + 1] = -INFINITY;
     }
   }
 }

@@ -7,7 +7,7 @@
 namespace trireme::cuda {
 namespace {
 
-constexpr int kTokens = 64;
+constexpr int kTokens = kStepTokens;
 
 template <int kD>
 constexpr int kRowTiles = kD <= 128 ? 2 : 1;  // of 16 rows, of a warp
@@ -32,31 +32,36 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
   T* values = keys + kTokens * kStride<kD>;
 
   LoadQueries<kD, kPairs<kD>>(queries, a, tile);
-  LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, 0);
+  // What the first pair sees bounds the first step; from the second on, the registers are needed.
+  const auto seen = [&] { return Range{tile.Seen(a, 0).begin, tile.end}; };
+  LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, tile.begin, seen());
   CommitCopies();
 
   const int warp_pair = warp * 16 * kM;
   const auto query = QueryFragments<kD>(queries + warp_pair * kStride<kD>);
   RowState<kD> state[kM];
-  for (int first = 0; first < tile.end; first += kTokens) {
+  for (int first = tile.begin; first < tile.end; first += kTokens) {
     AwaitCopies<0>();
     __syncthreads();  // these keys are here, and the last values are done with
-    LoadTokens(values, kTokens, kD, kStride<kD>, a.v_pages, a, tile, first);
+    LoadTokens(values, kTokens, kD, kStride<kD>, a.v_pages, a, tile, first, seen());
     CommitCopies();
     float s[kM][kTokens / 8][4];
     Scores<kD>(s, query, keys);
     AwaitCopies<0>();
     __syncthreads();  // these values are here, and the keys are done with
     if (first + kTokens < tile.end) {
-      LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, first + kTokens);
+      LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, first + kTokens,
+                 {first + kTokens, tile.end});
       CommitCopies();
     }
-    const bool masked = first + kTokens > tile.Visible(0);
+    // not seen by the last pair, or not by the first
+    const bool masked =
+        first < SeenTokens(tile.end, a.window).begin || first + kTokens > tile.Seen(a, 0).end;
     GPU_UNROLL
     for (int m = 0; m < kM; ++m) {
       if (masked) {
         Mask(s[m], first,
-             [&](int row) { return tile.Visible(warp_pair + m * 16 + row + lane / 4); });
+             [&](int row) { return tile.Seen(a, warp_pair + m * 16 + row + lane / 4); });
       }
       Weigh(s[m], state[m], a.scale);
     }

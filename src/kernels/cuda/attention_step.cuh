@@ -5,6 +5,8 @@
 // is its row p / g and the head p % g of the g that read the KV head.
 #pragma once
 
+#include <algorithm>
+
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/gpu.cuh"
 #include "kernels/cuda/mma.cuh"
@@ -27,41 +29,57 @@ struct AttentionArgs {
   int n_sequences;
   int min_rows;  // tiles leave sequences of fewer rows to the splits
   int n_heads, n_kv_heads, group, head_offset, d;
+  int window;       // tokens that a row sees at most, its own the last
   float scale;      // of scores, times log2(e): weights are powers of two
   float* partials;  // [S,N,most_splits,D] sums of weighted values, then [S,N,most_splits,2]: the
                     // largest score (times scale) and the sum of the weights
   int most_splits;
 };
 
-// ---- splits: a sequence of one row is cut into pieces of its tokens, by its length alone ----
-
-constexpr int64_t kSplitTokens = 256;
-constexpr int64_t kMostSplits = 64;
-
-// Tokens of a split: kSplitTokens, and multiples of it beyond kMostSplits of those.
-__host__ __device__ constexpr int64_t SplitTokens(int64_t kv_len) {
-  constexpr int64_t kRound = kSplitTokens * kMostSplits;
-  return (kv_len + kRound - 1) / kRound * kSplitTokens;
-}
-__host__ __device__ constexpr int64_t SplitsOf(int64_t kv_len) {
-  const int64_t tokens = SplitTokens(kv_len);
-  return (kv_len + tokens - 1) / tokens;
-}
-
-// The most that a sequence of up to max_kv_len tokens has.
-constexpr int64_t MostSplits(int64_t max_kv_len) {
-  return max_kv_len < kSplitTokens * kMostSplits ? SplitsOf(max_kv_len) : kMostSplits;
-}
-
-// ---- places ----
-
-struct HeadRange {
+struct Range {
   int begin, end;
   __device__ int size() const { return end - begin; }
 };
 
+// ---- tokens ----
+
+// Tokens are taken in steps that begin at multiples of it, wherever the window does: which tokens a
+// row adds up together depends on its place alone.
+constexpr int kStepTokens = 64;
+
+// What a row sees that is the last of the sequence's first n tokens; the window may begin before
+// those.
+__device__ constexpr Range SeenTokens(int n, int window) { return {n - window, n}; }
+__device__ constexpr int StepsBegin(Range seen) {
+  return seen.begin > 0 ? seen.begin / kStepTokens * kStepTokens : 0;
+}
+
+// Splits: what a sequence of one row sees is cut into pieces, by its length and the window alone.
+constexpr int kSplitTokens = 256;
+constexpr int kMostSplits = 64;
+
+struct Splits {
+  int begin;   // of the first
+  int tokens;  // of each: kSplitTokens, and multiples of it beyond kMostSplits of those
+  int n;
+};
+__device__ constexpr Splits SplitsOf(Range seen) {
+  constexpr int kRound = kSplitTokens * kMostSplits;
+  const int begin = StepsBegin(seen), left = seen.end - begin;
+  const int tokens = (left + kRound - 1) / kRound * kSplitTokens;
+  return {begin, tokens, (left + tokens - 1) / tokens};
+}
+
+// The most that a sequence of up to max_kv_len tokens has.
+inline int64_t MostSplits(int64_t max_kv_len, int64_t window) {
+  const int64_t tokens = std::min(max_kv_len, window + kStepTokens - 1);
+  return std::min<int64_t>(DivideUp(tokens, kSplitTokens), kMostSplits);
+}
+
+// ---- places ----
+
 // The query heads that read KV head `kv_head`: those i with (head_offset + i) / group == kv_head.
-__device__ __forceinline__ HeadRange QueryHeads(const AttentionArgs& a, int kv_head) {
+__device__ __forceinline__ Range QueryHeads(const AttentionArgs& a, int kv_head) {
   const int begin = kv_head * a.group - a.head_offset, end = begin + a.group;
   return {begin < 0 ? 0 : begin, end > a.n_heads ? a.n_heads : end};
 }
@@ -69,12 +87,12 @@ __device__ __forceinline__ HeadRange QueryHeads(const AttentionArgs& a, int kv_h
 // Pairs of one sequence and KV head, against its tokens [begin, end).
 struct Tile {
   int sequence, kv_head;
-  HeadRange heads;
+  Range heads;
   int first_row;   // of the sequence, in q and y
   int before;      // tokens of earlier steps
   int first_pair;  // of the tile
   int n_pairs;     // from there on; none: nothing to do
-  int begin, end;
+  int begin, end;  // the tokens of its steps, from a multiple of kStepTokens on
   const int32_t* blocks;
 
   // where in q and y the pair p of the tile begins
@@ -84,15 +102,17 @@ struct Tile {
             (pair - row * heads.size())) *
            a.d;
   }
-  // how many tokens the pair p sees
-  __device__ int Visible(int p) const { return before + (first_pair + p) / heads.size() + 1; }
+  // which tokens the pair p sees
+  __device__ Range Seen(const AttentionArgs& a, int p) const {
+    return SeenTokens(before + (first_pair + p) / heads.size() + 1, a.window);
+  }
 };
 
 // Pairs [first_pair, first_pair + kPairs) of a sequence, as many as there are.
 template <int kPairs>
 __device__ __forceinline__ Tile PairsOf(const AttentionArgs& a, int sequence, int kv_head,
                                         int first_pair) {
-  Tile tile;
+  Tile tile = {};
   tile.sequence = sequence;
   tile.kv_head = kv_head;
   tile.heads = QueryHeads(a, kv_head);
@@ -102,8 +122,10 @@ __device__ __forceinline__ Tile PairsOf(const AttentionArgs& a, int sequence, in
   tile.first_pair = first_pair;
   const int left = n_rows * tile.heads.size() - first_pair;
   tile.n_pairs = left < kPairs ? left : kPairs;
-  tile.begin = 0;
-  tile.end = tile.n_pairs > 0 ? tile.Visible(tile.n_pairs - 1) : 0;
+  if (tile.n_pairs > 0) {
+    tile.begin = StepsBegin(tile.Seen(a, 0));
+    tile.end = tile.Seen(a, tile.n_pairs - 1).end;
+  }
   tile.blocks = a.block_table + static_cast<int64_t>(sequence) * a.max_blocks;
   return tile;
 }
@@ -162,15 +184,16 @@ __device__ __forceinline__ void CopyRows(P* shared, int n, int columns, int stri
   }
 }
 
-// Tokens [first, first + n) of the sequence, zeros from the tile's end on, by the whole block.
+// Tokens [first, first + n) of the sequence, by the whole block: zeros for those not seen, whose
+// pages are not read.
 template <typename P>
 __device__ __forceinline__ void LoadTokens(P* shared, int n, int columns, int stride,
                                            const void* pages, const AttentionArgs& a,
-                                           const Tile& tile, int first) {
+                                           const Tile& tile, int first, Range seen) {
   CopyRows(shared, n, columns, stride, pages, a.d, static_cast<int>(threadIdx.x), kAttentionThreads,
            [&](int j) -> int64_t {
              const int token = first + j;
-             if (token >= tile.end) return -1;
+             if (token < seen.begin || token >= seen.end) return -1;
              return PageOf(a, tile, tile.blocks[token / kB]) + token % kB * a.d;
            });
 }

@@ -94,11 +94,12 @@ struct Rows {
   int32_t n, kv_len;
 };
 
-// Sequences of a step with random queries, keys and values. What lies in the pages past kv_len is
-// NaN, in the block table no block.
+// Sequences of a step with random queries, keys and values. What lies in the pages past kv_len and
+// before the windows of all rows is NaN, in the block table no block.
 struct Step {
-  Step(const Case& c, std::vector<Rows> sequences, uint32_t seed, float q_scale = 1)
-      : c(c), rows(std::move(sequences)), pages(c, CountBlocks()) {
+  Step(const Case& c, std::vector<Rows> sequences, uint32_t seed, float q_scale = 1,
+       int64_t window = kNoWindow)
+      : c(c), rows(std::move(sequences)), window(window), pages(c, CountBlocks()) {
     int32_t n_blocks = 0;
     int64_t most = 1;
     for (const Rows& r : rows) {
@@ -115,9 +116,11 @@ struct Step {
     std::normal_distribution<float> normal;
     table.assign(static_cast<size_t>(shape.n_sequences * most), kNoBlock);
     for (size_t s = 0; s < rows.size(); ++s) {
-      for (int64_t t = 0; t < rows[s].kv_len; ++t) {
+      const int64_t first = std::max<int64_t>(0, rows[s].kv_len - rows[s].n + 1 - window);
+      for (int64_t t = first; t < rows[s].kv_len; ++t) {
         int32_t& block = table[s * static_cast<size_t>(most) + static_cast<size_t>(t / kB)];
-        if (t % kB == 0) block = (n_blocks++ * 7 + 3) % static_cast<int32_t>(CountBlocks());
+        if (t == first || t % kB == 0)
+          block = (n_blocks++ * 7 + 3) % static_cast<int32_t>(CountBlocks());
         for (int64_t h = 0; h < c.kv_heads; ++h) {
           const int64_t page = (block * c.kv_heads + h) * kB * c.d;
           for (int64_t i = 0; i < c.d; ++i) {
@@ -146,10 +149,12 @@ struct Step {
     Array y(c.type, {q->dim(0), q->dim(1)});
     Fill(y, kUntouched);
     const Array starts_array = Ints(starts), lens_array = Ints(lens), table_array = BlockTable();
-    PlainOps().Attention(
-        y, q, {pages.k, pages.v},
-        {.q_starts = starts_array, .kv_lens = lens_array, .block_table = table_array}, scale(),
-        c.map());
+    PlainOps().Attention(y, q, {pages.k, pages.v},
+                         {.q_starts = starts_array,
+                          .kv_lens = lens_array,
+                          .block_table = table_array,
+                          .window = window},
+                         scale(), c.map());
     return y;
   }
   Array OnDevice(AttentionPath path = AttentionPath::kFast) const { return OnDevice(path, shape); }
@@ -163,7 +168,10 @@ struct Step {
     const DeviceArray workspace(
         kF32, {static_cast<int64_t>(AttentionWorkspaceBytes(bounds, c.map(), c.d) / 4)});
     Attention(y, q_device, {k, v},
-              {.q_starts = starts_device, .kv_lens = lens_device, .block_table = table_device},
+              {.q_starts = starts_device,
+               .kv_lens = lens_device,
+               .block_table = table_device,
+               .window = window},
               bounds, scale(), c.map(), workspace->raw(), TestStream(), path);
     return Download(y);
   }
@@ -172,6 +180,7 @@ struct Step {
   static constexpr float kUntouched = 7;
   Case c;
   std::vector<Rows> rows;
+  int64_t window;
   Pages pages;
   std::vector<int32_t> starts = {0}, lens, table;
   int64_t max_blocks = 0;
@@ -244,35 +253,65 @@ TEST_P(AttentionTest, LargeScores) {
   ExpectNear(step.OnDevice(), step.OnCpu(), std::max(2e-3, UnitOf(step.c.type)));
 }
 
-// Any chunks, single rows, and other sequences beside: the same bits.
-TEST_P(AttentionTest, ExactRowsDoNotDependOnTheStep) {
-  const Case c = GetParam();
-  const Step whole(c, {{40, 40}}, 5);
+// Any chunks, single rows, and other sequences beside: the same bits as in one step of n rows.
+void ExpectExactRows(const Case& c, int32_t n, const std::vector<Rows>& parts,
+                     int64_t window = kNoWindow) {
+  const Step whole(c, {{n, n}}, 5, 1, window);
   const Array expected = whole.OnDevice(AttentionPath::kExact);
   ExpectNear(expected, whole.OnCpu());
-  for (const Rows part : {Rows{1, 40}, Rows{23, 40}, Rows{1, 17}, Rows{7, 23}}) {
+  for (const Rows part : parts) {
     Step step = whole;  // the middle one of three sequences
-    step.rows = {{0, 1}, part, {2, 40}};
+    step.rows = {{0, 1}, part, {2, n}};
     step.starts = {0, 0, part.n, part.n + 2};
-    step.lens = {1, part.kv_len, 40};
+    step.lens = {1, part.kv_len, n};
     step.table.clear();
-    for (int copy = 0; copy < 3; ++copy)
+    for (const Rows& r : step.rows) {
       step.table.insert(step.table.end(), whole.table.begin(), whole.table.end());
-    step.shape = {3, part.n + 2, std::max(part.n, 2), 40};
+      const int64_t unseen = std::max<int64_t>(0, r.kv_len - r.n + 1 - window) / kB;
+      std::fill_n(step.table.end() - whole.max_blocks, unseen, kNoBlock);
+    }
+    step.shape = {3, part.n + 2, std::max(part.n, 2), n};
     const int64_t width = c.heads * c.d;
     step.q = Array(c.type, {part.n + 2, width});
-    for (int64_t i = 0; i < step.q.size(); ++i) {
-      const int64_t from =
-          i / width < part.n ? part.kv_len - part.n + i / width : 38 + i / width - part.n;
-      step.q.set(i, whole.q.at(from * width + i % width));
-    }
+    const auto from = [&](int64_t row) {
+      return row < part.n ? part.kv_len - part.n + row : n - 2 + row - part.n;
+    };
+    for (int64_t i = 0; i < step.q.size(); ++i)
+      step.q.set(i, whole.q.at(from(i / width) * width + i % width));
     const Array y = step.OnDevice(AttentionPath::kExact);
     for (int64_t i = 0; i < y.size(); ++i) {
-      const int64_t from =
-          i / width < part.n ? part.kv_len - part.n + i / width : 38 + i / width - part.n;
-      ASSERT_EQ(y.at(i), expected.at(from * width + i % width)) << part.n << " rows, at " << i;
+      ASSERT_EQ(y.at(i), expected.at(from(i / width) * width + i % width))
+          << part.n << " rows, window " << window << ", at " << i;
     }
   }
+}
+
+TEST_P(AttentionTest, ExactRowsDoNotDependOnTheStep) {
+  ExpectExactRows(GetParam(), 40, {{1, 40}, {23, 40}, {1, 17}, {7, 23}});
+}
+
+// A window of one token, less than a page, a page, no multiple of anything, and more than there is.
+constexpr int64_t kWindows[] = {1, 7, 16, 37, 1000};
+
+TEST_P(AttentionTest, SingleRowsWithAWindow) {
+  for (const int64_t window : kWindows) {
+    const Step step(GetParam(), {{1, 1}, {1, 16}, {1, 17}, {0, 5}, {1, 101}}, 10, 1, window);
+    const Array expected = step.OnCpu();
+    ExpectNear(step.OnDevice(), expected);
+    if (window == 37) ExpectNear(step.OnDevice(AttentionPath::kExact), expected);
+  }
+}
+
+TEST_P(AttentionTest, ManyRowsWithAWindow) {
+  for (const int64_t window : kWindows) {
+    const Step step(GetParam(), {{3, 3}, {40, 40}, {0, 3}, {2, 64}, {17, 110}}, 11, 1, window);
+    OrderThreads(static_cast<uint64_t>(window));
+    ExpectNear(step.OnDevice(), step.OnCpu());
+  }
+}
+
+TEST_P(AttentionTest, ExactRowsWithAWindow) {
+  ExpectExactRows(GetParam(), 130, {{1, 130}, {23, 117}}, 23);
 }
 
 class LongTest : public testing::TestWithParam<Case> {};
@@ -298,6 +337,19 @@ TEST_P(LongTest, Splits) {
   EXPECT_TRUE(SameBits(step.OnDevice(AttentionPath::kFast, bounds), y));
 }
 
+// The splits are those of the window: one and two of them, however long the sequence; the last of
+// one token, and full.
+TEST_P(LongTest, SplitsOfAWindow) {
+  for (const int64_t window : {190, 300, 512}) {
+    const Step step(GetParam(), {{1, 256}, {1, 257}, {1, 449}, {1, 700}, {1, 1536}}, 12, 1, window);
+    const Array y = step.OnDevice();
+    ExpectNear(y, step.OnCpu());
+    AttentionShape bounds = step.shape;
+    bounds.max_kv_len = 9000;
+    EXPECT_TRUE(SameBits(step.OnDevice(AttentionPath::kFast, bounds), y));
+  }
+}
+
 // Among so many sequences that a block takes one split after the other.
 TEST_P(LongTest, SeveralSplitsOfABlock) {
   std::vector<Rows> rows(2500, {0, 1});
@@ -312,6 +364,13 @@ TEST_P(LongTest, SeveralSplitsOfABlock) {
 // So long that a split has 512 tokens.
 TEST_P(LongTest, LargerSplits) {
   const Step step(GetParam(), {{1, 16384 + 300}}, 7);
+  ExpectNear(step.OnDevice(), step.OnCpu(), kLongUnit);
+}
+
+// A window of as many splits as there can be, and a token later, of larger ones.
+TEST_P(LongTest, SplitsOfALargeWindow) {
+  constexpr int32_t kWindow = 16384 - 62;
+  const Step step(GetParam(), {{1, kWindow + 126}, {1, kWindow + 127}}, 13, 1, kWindow);
   ExpectNear(step.OnDevice(), step.OnCpu(), kLongUnit);
 }
 
@@ -337,6 +396,29 @@ TEST_P(EdgeTest, NaNStaysInItsRow) {
     const int64_t row = i / width, head = i / d % 4;
     const bool poisoned = (row == 0 && head == 2) || (row == 11 && head == 1);
     ASSERT_TRUE(poisoned ? std::isnan(y.at(i)) : y.at(i) == clean.at(i)) << i;
+  }
+}
+
+TEST_P(EdgeTest, ExactRowsWithAnyWindow) {
+  for (const int64_t window : {1, 16, 64, 65, 100, 1000})
+    ExpectExactRows(GetParam(), 150, {{1, 150}, {1, 129}, {40, 150}, {29, 129}}, window);
+}
+
+// A tile reads what its own rows see, not what earlier ones do: NaN in the first page stays there.
+TEST_P(EdgeTest, TilesReadWhatTheirRowsSee) {
+  constexpr int64_t kTileRows = 32;  // of the largest tile, with four heads
+  Step step(GetParam(), {{80, 80}}, 14, 1, 10);
+  const Array clean[] = {step.OnDevice(), step.OnDevice(AttentionPath::kExact)};
+  const int64_t page = step.table[0] * kB * step.c.d;
+  for (int64_t i = 0; i < kB * step.c.d; ++i) {
+    step.pages.k.set(page + i, kNaN);
+    step.pages.v.set(page + i, kNaN);
+  }
+  const Array y[] = {step.OnDevice(), step.OnDevice(AttentionPath::kExact)};
+  for (int path = 0; path < 2; ++path) {
+    EXPECT_TRUE(std::isnan(y[path].at(0)));
+    const int64_t later = kTileRows * 4 * step.c.d, end = 80 * 4 * step.c.d;
+    EXPECT_TRUE(SameBits(y[path]->Rows(later, end), clean[path]->Rows(later, end)));
   }
 }
 
