@@ -137,23 +137,41 @@ absl::Status CheckUnsupported(const Fields& fields) {
     const json* value = fields.Find(key);
     if (value != nullptr && !(value->is_number() && value->get<double>() == 1)) return refuse(key);
   }
-  const json* window = fields.Find("sliding_window");
-  const json* use_window = fields.Find("use_sliding_window");
-  if (window != nullptr && !IsOff(*window) && (use_window == nullptr || !IsOff(*use_window))) {
-    return refuse("sliding_window");
-  }
-  if (const json* layers = fields.Find("layer_types"); layers != nullptr) {
-    for (const json& layer : *layers) {
-      if (layer != "full_attention") {
-        return Unimplemented("layer_types: ", Describe(layer), " is not supported");
-      }
-    }
-  }
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::string> ParseArchitecture(const Fields& fields,
-                                              std::span<const Architecture> supported) {
+// All layers have a window or, where the architecture has none, no layer. What asks for something
+// between is refused, and so is a window that the architecture does not have.
+absl::StatusOr<int64_t> ParseWindow(const Fields& fields, bool has_windows) {
+  static constexpr char kKey[] = "sliding_window";
+  const json* value = fields.Find(kKey);
+  const json* use = fields.Find("use_sliding_window");
+  int64_t window = kNoWindow;
+  std::string beside;
+  if (value != nullptr && has_windows) {
+    ASSIGN_OR_RETURN(window, fields.Int(kKey, 1, kNoWindow));
+    beside = StrCat(" beside ", kKey, " ", window, ", which all layers have");
+    const json* full = fields.Find("max_window_layers");  // the first so many have none
+    if (full != nullptr && !IsOff(*full)) {
+      return Unimplemented("max_window_layers ", Describe(*full), " is not supported", beside);
+    }
+    if (use != nullptr && IsOff(*use)) {
+      return Unimplemented("use_sliding_window ", Describe(*use), " is not supported", beside);
+    }
+  } else if (value != nullptr && !IsOff(*value) && (use == nullptr || !IsOff(*use))) {
+    return Unimplemented(kKey, " ", Describe(*value), " is not supported for this architecture");
+  }
+  if (const json* layers = fields.Find("layer_types"); layers != nullptr) {
+    for (const json& layer : *layers) {
+      if (layer == (beside.empty() ? "full_attention" : "sliding_attention")) continue;
+      return Unimplemented("layer_types: ", Describe(layer), " is not supported", beside);
+    }
+  }
+  return window;
+}
+
+absl::StatusOr<Architecture> ParseArchitecture(const Fields& fields,
+                                               std::span<const Architecture> supported) {
   const json* list = fields.Find("architectures");
   if (list == nullptr) {
     return InvalidArgument("architectures is missing, expected [\"", supported[0].name, "\"]");
@@ -176,7 +194,7 @@ absl::StatusOr<std::string> ParseArchitecture(const Fields& fields,
     return InvalidArgument("model_type: expected ", Quoted(expected), " with ", name, ", found ",
                            Quoted(type));
   }
-  return name;
+  return *found;
 }
 
 absl::StatusOr<DType> ParseCheckpointDType(const Fields& fields) {
@@ -360,11 +378,15 @@ absl::Status ParseHeads(const Fields& fields, ModelConfig* c) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ModelConfig> ParseConfig(const json& root, std::span<const Architecture> supported) {
+absl::StatusOr<ModelConfig> ParseConfig(json root, std::span<const Architecture> supported) {
   const Fields fields(root, "");
   ModelConfig c;
-  ASSIGN_OR_RETURN(c.architecture, ParseArchitecture(fields, supported));
+  ASSIGN_OR_RETURN(const Architecture architecture, ParseArchitecture(fields, supported));
+  c.architecture = architecture.name;
+  const json defaults = json::parse(architecture.defaults);
+  for (const auto& [key, value] : defaults.items()) root.emplace(key, value);
   RETURN_IF_ERROR(CheckUnsupported(fields));
+  ASSIGN_OR_RETURN(c.window, ParseWindow(fields, defaults.contains("sliding_window")));
   ASSIGN_OR_RETURN(c.hidden, fields.Int("hidden_size", 1, kMaxDim));
   ASSIGN_OR_RETURN(c.n_layers, fields.Int("num_hidden_layers", 1, kMaxLayers));
   RETURN_IF_ERROR(ParseHeads(fields, &c));
@@ -392,7 +414,7 @@ std::string ArithmeticHash(const ModelConfig& c) {
   StableHash hash;
   hash.Add(c.architecture);
   for (const int64_t n : {c.hidden, c.n_layers, c.n_heads, c.n_kv_heads, c.head_dim, c.ffn, c.vocab,
-                          c.max_positions, c.rope.original_max_positions}) {
+                          c.max_positions, c.rope.original_max_positions, c.window}) {
     hash.Add(static_cast<uint64_t>(n));
   }
   for (const bool flag : {c.tied_embeddings, c.attention_bias, c.mlp_bias, c.rope.truncate}) {

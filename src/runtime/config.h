@@ -46,6 +46,9 @@ struct ModelConfig {
   bool tied_embeddings = false;
   bool attention_bias = false;  // on q, k, v and o
   bool mlp_bias = false;        // on gate, up and down
+  // "sliding_window": a token sees so many, itself included. KV blocks that have left the window
+  // are kept until the sequence ends: memory grows with its length.
+  int64_t window = kNoWindow;
   Activation activation = Activation::kSilu;
   RopeConfig rope;
   DType dtype = DType::kF32;     // the checkpoint's dtype or torch_dtype, or f32
@@ -64,13 +67,16 @@ struct ModelConfig {
 struct Architecture {
   std::string_view name;        // "LlamaForCausalLM"
   std::string_view model_type;  // "llama"
+  // JSON: what Hugging Face takes for keys that config.json lacks, where that is not LlamaConfig's.
+  // With "sliding_window" all layers have that window.
+  std::string_view defaults = "{}";
 };
 
 // Of everything in `config` that the arithmetic depends on, but for the weights and their dtype.
 std::string ArithmeticHash(const ModelConfig& config);
 
 // The texts of config.json and, unless it is empty, generation_config.json. Keys that are absent
-// take the defaults of Hugging Face's LlamaConfig (eos_token_id: none). One line names the key:
+// take the architecture's defaults (eos_token_id: none). One line names the key:
 // INVALID_ARGUMENT where it is missing, of the wrong type or impossible (heads that do not divide
 // by KV heads, …); UNIMPLEMENTED where it asks for an architecture, activation, scaling,
 // quantisation or other feature that is not supported. Keys that do not change the result are

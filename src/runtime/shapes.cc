@@ -20,6 +20,7 @@ constexpr Shape kShapes[] = {
     {"llama3-8b", 4096, 32, 32, 8, 128, 14336, 128256, 8192, false, 5e5},
     {"llama3-70b", 8192, 80, 64, 8, 128, 28672, 128256, 8192, false, 5e5},
     {"llama3.2-1b", 2048, 16, 32, 8, 64, 8192, 128256, 131072, true, 5e5},
+    {"mistral-7b", 4096, 32, 32, 8, 128, 14336, 32000, 32768, false, 1e4},
     {"qwen2-0.5b", 896, 24, 14, 2, 64, 4864, 151936, 131072, true, 1e6},
     {"tiny", 64, 2, 4, 2, 16, 176, 512, 8192, false, 1e4},  // no model: to try a bench out
 };
@@ -44,6 +45,10 @@ absl::StatusOr<ModelConfig> NamedShape(std::string_view name) {
     c.rope.original_max_positions = shape.max_positions;
     c.rms_norm_eps = 1e-5f;
     c.dtype = DType::kBF16;
+    if (name == "mistral-7b") {
+      c.architecture = "MistralForCausalLM";
+      c.window = 4096;
+    }
     if (name == "qwen2-0.5b") {
       c.rms_norm_eps = 1e-6f;
       c.attention_bias = true;  // the original has none on o

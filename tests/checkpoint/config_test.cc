@@ -16,7 +16,9 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::StartsWith;
 
-constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", "llama"}};
+constexpr Architecture kArchitectures[] = {
+    {"LlamaForCausalLM", "llama"},
+    {"MistralForCausalLM", "mistral", R"({"num_key_value_heads": 4, "sliding_window": 4096})"}};
 
 json Minimal() {
   return {{"architectures", {"LlamaForCausalLM"}},
@@ -41,6 +43,11 @@ ModelConfig Parse(const json& changes) {
   const auto config = ParseModelConfig(With(changes).dump(), "", kArchitectures);
   CHECK(config.ok()) << Message(config.status());
   return *config;
+}
+
+json Mistral(json changes) {
+  changes["architectures"] = {"MistralForCausalLM"};
+  return changes;
 }
 
 // The error, without its prefix "config.json: ".
@@ -162,7 +169,7 @@ TEST(ModelConfig, RefusesOtherArchitectures) {
   EXPECT_THAT(Error({{"architectures", {"GPT2LMHeadModel"}}}),
               IsError(kUnimplemented,
                       "architecture \"GPT2LMHeadModel\" is not supported; "
-                      "supported: LlamaForCausalLM"));
+                      "supported: LlamaForCausalLM, MistralForCausalLM"));
   EXPECT_THAT(Error({{"architectures", "remove"}}),
               IsError(kInvalid, "architectures is missing, expected [\"LlamaForCausalLM\"]"));
   EXPECT_THAT(Error({{"architectures", {"a", "b"}}}),
@@ -237,8 +244,9 @@ TEST(ModelConfig, RefusesWhatWouldChangeTheResult) {
               IsError(kUnimplemented, "hidden_act \"gelu\" is not supported; supported: silu"));
   EXPECT_THAT(Error({{"quantization_config", {{"quant_method", "gptq"}}}}),
               IsError(kUnimplemented, "quantization_config an object is not supported"));
-  EXPECT_THAT(Error({{"sliding_window", 4096}}),
-              IsError(kUnimplemented, "sliding_window 4096 is not supported"));
+  EXPECT_THAT(
+      Error({{"sliding_window", 4096}}),
+      IsError(kUnimplemented, "sliding_window 4096 is not supported for this architecture"));
   EXPECT_THAT(Error({{"partial_rotary_factor", 0.5}}),
               IsError(kUnimplemented, "partial_rotary_factor 0.5 is not supported"));
   EXPECT_THAT(Error({{"logit_scale", 0.25}}),
@@ -254,6 +262,7 @@ TEST(ModelConfig, RefusesWhatWouldChangeTheResult) {
 TEST(ModelConfig, TakesWhatChangesNothing) {
   const json harmless = {{"sliding_window", 4096},
                          {"use_sliding_window", false},
+                         {"max_window_layers", 28},
                          {"partial_rotary_factor", 1.0},
                          {"logit_scale", 1},
                          {"auto_map", json::object()},
@@ -267,6 +276,63 @@ TEST(ModelConfig, TakesWhatChangesNothing) {
                          {"transformers_version", "4.40.0"},
                          {"some_tool", {{"deep", {1, 2}}}}};
   EXPECT_EQ(Parse(harmless).hidden, 64);
+  EXPECT_EQ(Parse(harmless).window, kNoWindow);
+}
+
+// ---- sliding windows ----
+
+TEST(SlidingWindow, IsReadWhereTheArchitectureHasOne) {
+  EXPECT_EQ(Parse({}).window, kNoWindow);
+  EXPECT_EQ(Parse(Mistral({{"sliding_window", 1}})).window, 1);
+  EXPECT_EQ(Parse(Mistral({{"sliding_window", nullptr}})).window, kNoWindow);
+  const ModelConfig c = Parse(Mistral({{"model_type", "mistral"}, {"head_dim", 32}}));
+  EXPECT_EQ(c.architecture, "MistralForCausalLM");
+  EXPECT_EQ(c.head_dim, 32);
+  EXPECT_EQ(c.window, 4096) << "absent is not null: Hugging Face's default";
+  EXPECT_EQ(c.n_kv_heads, 4);
+  EXPECT_EQ(Parse(Mistral({{"num_key_value_heads", nullptr}})).n_kv_heads, 8);
+  for (const json& value : {json(0), json(-1), json(false), json("4096"), json(int64_t{1} << 31)}) {
+    EXPECT_THAT(
+        Error(Mistral({{"sliding_window", value}})),
+        IsError(kInvalid,
+                "sliding_window: expected an integer from 1 to 1073741824, found " + value.dump()));
+  }
+}
+
+TEST(SlidingWindow, IsAPartOfTheArithmetic) {
+  const auto hash = [](const json& window) {
+    return ArithmeticHash(Parse(Mistral({{"sliding_window", window}})));
+  };
+  EXPECT_EQ(hash(40), hash(40));
+  EXPECT_NE(hash(40), hash(41));
+  EXPECT_NE(hash(40), hash(nullptr));
+}
+
+TEST(SlidingWindow, IsOfAllLayersOrOfNone) {
+  const auto with = [](const json& window, const json& changes) {
+    json config = Mistral(changes);
+    config["sliding_window"] = window;
+    return config;
+  };
+  for (const json& nothing :
+       {json{{"use_sliding_window", true}}, json{{"max_window_layers", 0}},
+        json{{"layer_types", {"sliding_attention", "sliding_attention"}}}, json::object()}) {
+    EXPECT_EQ(Parse(with(8, nothing)).window, 8) << nothing;
+  }
+  for (const json& nothing :
+       {json{{"use_sliding_window", true}}, json{{"use_sliding_window", false}},
+        json{{"max_window_layers", 3}}, json{{"layer_types", {"full_attention"}}}}) {
+    EXPECT_EQ(Parse(with(nullptr, nothing)).window, kNoWindow) << nothing;
+  }
+  const std::string beside = " is not supported beside sliding_window 8, which all layers have";
+  EXPECT_THAT(Error(with(8, {{"use_sliding_window", false}})),
+              IsError(kUnimplemented, "use_sliding_window false" + beside));
+  EXPECT_THAT(Error(with(8, {{"max_window_layers", 3}})),
+              IsError(kUnimplemented, "max_window_layers 3" + beside));
+  EXPECT_THAT(Error(with(8, {{"layer_types", {"sliding_attention", "full_attention"}}})),
+              IsError(kUnimplemented, "layer_types: \"full_attention\"" + beside));
+  EXPECT_THAT(Error(with(nullptr, {{"layer_types", {"sliding_attention"}}})),
+              IsError(kUnimplemented, "layer_types: \"sliding_attention\" is not supported"));
 }
 
 // ---- rotary positions ----
@@ -447,6 +513,7 @@ TEST(NamedShape, CountsTheParametersOfTheOriginals) {
       {"llama3-8b", 8'030'261'248},
       {"llama3-70b", 70'553'706'496},
       {"llama3.2-1b", 1'235'814'400},
+      {"mistral-7b", 7'241'732'096},
       {"qwen2-0.5b", 494'032'768 - 24 * (14 + 2 * 2) * 64},
       {"tiny", 158'016}};
   EXPECT_EQ(ShapeNames().size(), counts.size());

@@ -9,7 +9,7 @@ import re
 import sys
 import tempfile
 
-from harness import (BINARY, Server, check, check_equal, check_no_leftovers, config, generate,
+from harness import (BINARY, SOURCE, Server, check, check_equal, check_no_leftovers, config, generate,
                      model, mpirun, run)
 
 directory = model(sys.argv[1])
@@ -35,6 +35,16 @@ for tp, pp, more, env in layouts:
         found = generate(*base, *flags, "--device", "cuda", *layout, ranks=tp * pp, env=env)
         check_equal(found["token_ids"], expected[kind], f"{kind} ids of {' '.join(layout)}")
     print(f"{' '.join(layout)}, {env}: the same ids")
+
+# A sliding window, shorter than the prompt, of a model without a tokenizer.
+logits = SOURCE / "tests" / "golden" / "logits"
+windowed = ["--model", str(logits / "mistral"), "--dtype", "f32", "--kv-cache-bytes", "4M",
+            "--prompt-ids", ",".join(str(i * 7 % 96) for i in range(60)), "--max-tokens", "20",
+            *kinds["greedy"]]
+ids = generate(*windowed, "--device", "cpu")["token_ids"]
+for tp, more in [(1, []), (1, ["--exact"]), (2, ["--max-batch-tokens", "16"])]:
+    found = generate(*windowed, "--device", "cuda", "--tp", str(tp), *more, ranks=tp, env=one_each)
+    check_equal(found["token_ids"], ids, f"ids with a window, tp {tp} {' '.join(more)}")
 
 # Which of the two, and why, is said once.
 for flags, env, said in [

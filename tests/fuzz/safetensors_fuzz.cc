@@ -15,7 +15,9 @@ namespace {
 constexpr char kConfig[] = R"({"architectures":["LlamaForCausalLM"],"hidden_size":8,
   "num_hidden_layers":1,"num_attention_heads":2,"intermediate_size":8,"vocab_size":8})";
 
-constexpr Architecture kArchitectures[] = {{"LlamaForCausalLM", "llama"}};
+constexpr Architecture kArchitectures[] = {
+    {"LlamaForCausalLM", "llama"},
+    {"MistralForCausalLM", "mistral", R"({"sliding_window": 4096})"}};
 
 void CheckError(const absl::Status& status) {
   const std::string message = Message(status);

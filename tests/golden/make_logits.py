@@ -33,7 +33,7 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 GOLDEN = os.path.dirname(os.path.abspath(__file__))
 LOGITS = os.path.join(GOLDEN, "logits")
@@ -176,7 +176,25 @@ CASES = [
             "truncate": False,
         },
     ),
+    # A window that begins within a page, and N*D = 64 that is not H; the keys of a MistralConfig.
+    Case(
+        "mistral",
+        as_written_by_hf=True,
+        architectures=["MistralForCausalLM"],
+        model_type="mistral",
+        hidden_size=40,
+        head_dim=16,
+        sliding_window=21,
+        attention_bias=OMIT,
+        mlp_bias=OMIT,
+        tie_word_embeddings=False,
+    ),
 ]
+
+
+def config_of(values):
+    values = copy.deepcopy(values)
+    return AutoConfig.for_model(values.pop("model_type"), **values)
 
 
 def write_json(path, value):
@@ -198,7 +216,7 @@ def random_weight(name, shape):
 
 def make_checkpoint(case, seed):
     os.makedirs(case.folder)
-    config = LlamaConfig(**copy.deepcopy(case.config))
+    config = config_of(case.config)
     if case.as_written_by_hf:
         config.save_pretrained(case.folder)
     else:
@@ -279,9 +297,21 @@ def check_scaling_shows(case, tensors):
     if "ids_2" in tensors:
         ids, logits = (tensors[k] for k in ("ids_2", "logits_2_full"))
     for other in others:
-        config = LlamaConfig(**copy.deepcopy({**case.config, "rope_scaling": other}))
+        config = config_of({**case.config, "rope_scaling": other})
         apart = distance(full_forward(load_model(case.folder, config), ids)[-8:], logits)
         assert apart > 5e-3, (case.name, other, apart)
+
+
+def check_window_shows(case, tensors):
+    """Without the window, or with one token more or less, the logits must be others; in steps of one
+    token they are the same."""
+    ids, logits = (tensors[k] for k in ("ids_1", "logits_1"))
+    for other in (None, case.config["sliding_window"] - 1, case.config["sliding_window"] + 1):
+        config = config_of({**case.config, "sliding_window": other})
+        apart = distance(full_forward(load_model(case.folder, config), ids)[-8:], logits)
+        assert apart > 5e-3, (case.name, other, apart)
+    apart = distance(step_by_step(load_model(case.folder), ids)[-8:], logits)
+    assert apart < 1e-5, (case.name, apart)
 
 
 def make_tiny(case, seed):
@@ -302,6 +332,8 @@ def make_tiny(case, seed):
         assert apart > 1e-2, apart
     if "rope_scaling" in case.config:
         check_scaling_shows(case, tensors)
+    if "sliding_window" in case.config:
+        check_window_shows(case, tensors)
     return tensors
 
 

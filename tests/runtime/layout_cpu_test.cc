@@ -12,7 +12,8 @@ std::vector<Case> LayoutCases() {
   return {{"gqa_f32", DType::kF32},    {"gqa_8_2_eps", DType::kBF16},
           {"heads_12_3", DType::kF32}, {"heads_6_2_sharded", DType::kF32},
           {"biases", DType::kBF16},    {"austen", DType::kF32},
-          {"austen", DType::kBF16},    {"mha_f16", DType::kF16}};
+          {"austen", DType::kBF16},    {"mha_f16", DType::kF16},
+          {"mistral", DType::kF32}};
 }
 
 namespace {

@@ -1,4 +1,5 @@
-// Layouts on the emulated device, with --exact; and what the fast path promises instead.
+// Layouts on the emulated device, with --exact; what the fast path promises instead; and the CPU's
+// logits beside them.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -11,29 +12,41 @@ namespace trireme {
 
 // On a device heads have 8 elements or more.
 std::vector<Case> LayoutCases() {
-  return {{"heads_6_2_sharded", DType::kF32}, {"biases", DType::kBF16}};
+  return {{"heads_6_2_sharded", DType::kF32}, {"biases", DType::kBF16}, {"mistral", DType::kF32}};
 }
 
 namespace {
 
+// Of first tokens: later ones may have been drawn apart.
+void ExpectNearFirstLogits(const Case& c, const Outcome& got, const Outcome& expected,
+                           const std::string& what) {
+  const float tolerance = c.activations == DType::kF32 ? 1e-4f : 0.1f;
+  for (uint64_t id = 1; id <= 9; ++id) {
+    const std::vector<float>& a = got.logits.at({1000 + id - 1, 0});
+    const std::vector<float>& b = expected.logits.at({1000 + id - 1, 0});
+    for (size_t v = 0; v < b.size(); ++v) {
+      if (std::isinf(a[v]) || std::isinf(b[v])) continue;  // masked by a filter
+      ASSERT_NEAR(a[v], b[v], tolerance * (1 + std::fabs(b[v]))) << c.model << " " << what;
+    }
+  }
+}
+
 TEST(FastPath, LogitsAreNearWhateverTheLayout) {
   for (const Case& c : LayoutCases()) {
-    const Outcome& exact = Reference(c);
     for (const int tp : {1, 3}) {
       ReplicaOptions options = Base(c);
       options.exact = false;
       options.layout.tp = tp;
-      const Outcome fast = RunOnThreads(options, Requests());
-      const float tolerance = c.activations == DType::kF32 ? 1e-4f : 0.1f;
-      for (uint64_t id = 1; id <= 9; ++id) {  // first tokens: later ones may have been drawn apart
-        const std::vector<float>& a = fast.logits.at({1000 + id - 1, 0});
-        const std::vector<float>& b = exact.logits.at({1000 + id - 1, 0});
-        for (size_t v = 0; v < b.size(); ++v) {
-          if (std::isinf(a[v]) || std::isinf(b[v])) continue;  // masked by a filter
-          ASSERT_NEAR(a[v], b[v], tolerance * (1 + std::fabs(b[v]))) << c.model << " tp " << tp;
-        }
-      }
+      ExpectNearFirstLogits(c, RunOnThreads(options, Requests()), Reference(c), StrCat("tp ", tp));
     }
+  }
+}
+
+TEST(ExactPath, LogitsAreNearTheCpus) {
+  for (const Case& c : LayoutCases()) {
+    ReplicaOptions options = Base(c);
+    options.device = DeviceKind::kCpu;
+    ExpectNearFirstLogits(c, Reference(c), RunOnThreads(options, Requests()), "beside the CPU");
   }
 }
 

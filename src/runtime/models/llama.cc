@@ -209,7 +209,9 @@ Tensor Llama::Attention(ModelStep& step, const Layer& l, const KvLayer& kv, Tens
   ops.RopeStoreKv(q, kv, qkv, step.cos, step.sin, step.slots, heads);
   Tensor a = arena.New(step.activations, {step.n_tokens(), q_dim});
   const float scale = 1.0f / std::sqrt(static_cast<float>(config_.head_dim));
-  ops.Attention(a, q, kv, step.attention, scale, heads);
+  AttentionPlan plan = step.attention;
+  plan.window = config_.window;
+  ops.Attention(a, q, kv, plan, scale, heads);
   return mesh.Leave(arena, l.o.Run(mesh, arena, a, step.activations), step.activations);
 }
 

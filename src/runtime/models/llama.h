@@ -1,4 +1,5 @@
-// LLaMA (Touvron et al. 2023): pre-norm decoder, rotary positions, grouped-query attention, SwiGLU.
+// LLaMA (Touvron et al. 2023): pre-norm decoder, rotary positions, grouped-query attention, SwiGLU;
+// and Mistral (Jiang et al. 2023), which has a sliding window besides.
 #pragma once
 
 #include "runtime/model.h"

@@ -17,8 +17,16 @@ struct Family {
                                                  const LoadProgress&);
 };
 
+constexpr char kMistralDefaults[] =
+    R"({"num_key_value_heads": 8, "max_position_embeddings": 131072, "sliding_window": 4096})";
+
 constexpr Family kFamilies[] = {
     {{"LlamaForCausalLM", "llama"}, LlamaTensors, LlamaWeightBytes, LlamaArenas, LoadLlama},
+    {{"MistralForCausalLM", "mistral", kMistralDefaults},
+     LlamaTensors,
+     LlamaWeightBytes,
+     LlamaArenas,
+     LoadLlama},
 };
 
 const Family& Find(const ModelConfig& config) {
