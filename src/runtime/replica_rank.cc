@@ -150,6 +150,11 @@ absl::Status ReplicaRank::Open(const ReplicaOptions& options, const CpuOptions& 
   }
   dtype_ = options.dtype.value_or(config_.dtype);
   ASSIGN_OR_RETURN(const DeviceKind kind, Device::Choose(options.device));
+  if (kind == DeviceKind::kCuda && !HasCudaHead(config_.head_dim)) {
+    return Unimplemented("the model has a head_dim of ", config_.head_dim,
+                         "; on CUDA devices it has to be even and from ", kCudaLeastHead, " to ",
+                         kCudaMostHead, "; use --device cpu");
+  }
   const bool cuda_types = kind == DeviceKind::kCuda && SizeOf(dtype_) == 2;
   activations_ = options.activations.value_or(cuda_types ? dtype_ : DType::kF32);
   const bool fast = kind == DeviceKind::kCuda && !options.exact;

@@ -36,7 +36,8 @@ for tp, pp, more, env in layouts:
         check_equal(found["token_ids"], expected[kind], f"{kind} ids of {' '.join(layout)}")
     print(f"{' '.join(layout)}, {env}: the same ids")
 
-# A sliding window, shorter than the prompt, of a model without a tokenizer.
+# A sliding window, shorter than the prompt; and a head size that there are no kernels for. These
+# models have no tokenizer.
 logits = SOURCE / "tests" / "golden" / "logits"
 windowed = ["--model", str(logits / "mistral"), "--dtype", "f32", "--kv-cache-bytes", "4M",
             "--prompt-ids", ",".join(str(i * 7 % 96) for i in range(60)), "--max-tokens", "20",
@@ -45,6 +46,10 @@ ids = generate(*windowed, "--device", "cpu")["token_ids"]
 for tp, more in [(1, []), (1, ["--exact"]), (2, ["--max-batch-tokens", "16"])]:
     found = generate(*windowed, "--device", "cuda", "--tp", str(tp), *more, ranks=tp, env=one_each)
     check_equal(found["token_ids"], ids, f"ids with a window, tp {tp} {' '.join(more)}")
+refused = run([BINARY, "generate", "--model", str(logits / "heads_12_3"), "--prompt-ids", "1,2",
+               "--device", "cuda"], code=1).stderr
+check_equal(refused, "trireme: the model has a head_dim of 4; on CUDA devices it has to be even and "
+            "from 8 to 256; use --device cpu\n", "the refusal of a head size")
 
 # Which of the two, and why, is said once.
 for flags, env, said in [

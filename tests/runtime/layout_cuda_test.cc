@@ -50,6 +50,19 @@ TEST(ExactPath, LogitsAreNearTheCpus) {
   }
 }
 
+TEST(HeadSizes, WithoutKernelsAreRefused) {
+  ReplicaOptions options = Base({"heads_12_3", DType::kF32});  // heads of 4
+  options.device = DeviceKind::kCuda;
+  auto world = MakeSingleWorld();
+  const absl::Status status = ReplicaRank::Load(options, *world).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(Message(status),
+            "the model has a head_dim of 4; on CUDA devices it has to be even and from 8 to 256; "
+            "use --device cpu");
+  for (const int64_t size : {8, 10, 256}) EXPECT_TRUE(HasCudaHead(size)) << size;
+  for (const int64_t size : {2, 6, 9, 257, 258}) EXPECT_FALSE(HasCudaHead(size)) << size;
+}
+
 TEST(Activations, AreTheWeightsWhereThoseHave16Bits) {
   struct Kind {
     const char* model;

@@ -1,5 +1,6 @@
 // Attention: which kernels run for a step.
 #include "kernels/cuda/attention_step.cuh"
+#include "kernels/cuda/cuda_ops.h"
 
 namespace trireme::cuda {
 
@@ -14,7 +15,7 @@ void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan,
                cudaStream_t stream, AttentionPath path) {
   if (shape.n_tokens == 0 || shape.n_sequences == 0 || heads.n_heads == 0) return;
   const int64_t d = q.dim(1) / heads.n_heads;
-  CHECK(d % 2 == 0 && d >= 8 && d <= 256) << "a head size of " << d;
+  CHECK(HasCudaHead(d)) << "a head size of " << d;
   CHECK(kv.k.dim(1) == heads.n_kv_heads && kv.k.dim(2) == kKvBlockSize && kv.k.dim(3) == d);
   CHECK(kv.k.dtype() == kv.v.dtype() && y.dtype() == q.dtype());
   CHECK_GT(scale, 0.0f);

@@ -30,7 +30,7 @@ enum class AttentionPath {
   kExact,  // all by tiles: a row has the same bits however its sequence was cut into steps
 };
 
-// Head sizes: even, 8 to 256. Query heads of one KV head share the loads of its pages.
+// Head sizes: HasCudaHead's. Query heads of one KV head share the loads of its pages.
 //   workspace: AttentionWorkspaceBytes, aligned to 16 bytes; nothing is kept in it between calls
 void Attention(Tensor y, Tensor q, KvLayer kv, const AttentionPlan& plan,
                const AttentionShape& shape, float scale, const HeadMap& heads, void* workspace,

@@ -25,6 +25,12 @@ struct CudaOptions {
 // Ends the process where the device fails later; `line` names the call and the error.
 using CudaFaultHandler = void (*)(const std::string& line);
 
+// The head sizes that there are kernels for.
+inline constexpr int64_t kCudaLeastHead = 8, kCudaMostHead = 256;
+constexpr bool HasCudaHead(int64_t d) {
+  return d % 2 == 0 && kCudaLeastHead <= d && d <= kCudaMostHead;
+}
+
 // True if this build has CUDA.
 bool HasCuda();
 // Devices that this process may use. FAILED_PRECONDITION where there is no driver or no device,
