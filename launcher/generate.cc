@@ -33,6 +33,9 @@ class GenerateCommand : public Command {
                    "tokens to generate at most; default: what the context leaves")
         ->transform(Whole<int32_t>())
         ->type_name("N");
+    app.add_option("--n", request_.n, "choices, each with draws of its own; default: 1")
+        ->transform(AtLeast(1))
+        ->type_name("N");
     app.add_option("--temperature", request_.temperature, "0: greedy; default: 1")
         ->transform(Number())
         ->type_name("X");
@@ -114,7 +117,7 @@ absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
     rank.Run();  // sends the other ranks home
     return controller.status();
   }
-  GenerationOutput output(json_, stdout);
+  GenerationOutput output(json_, stdout, request_.n.value_or(1));
   const uint64_t key = (*controller)->Generate(request_, [&](Event&& event) {
     output.Add(event);
     if (output.ended()) replica.Stop();
@@ -127,7 +130,7 @@ absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
 }
 
 absl::Status GenerateCommand::Ask() {
-  GenerationOutput output(json_, stdout);
+  GenerationOutput output(json_, stdout, request_.n.value_or(1));
   std::promise<void> ended;
   GenerateClient client(server_);  // its destructor waits for the last call back
   const uint64_t key = client.Generate(request_, [&](Event&& event) {

@@ -103,6 +103,9 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
                                              const ServedModel& model, int32_t context_length,
                                              uint64_t seed) {
   RETURN_IF_ERROR(CheckNames(request));
+  const int32_t n = request.n.value_or(1);
+  RETURN_IF_ERROR(
+      CheckRange(n >= 1 && n <= kMaxChoices, n, "n", StrCat("in [1, ", kMaxChoices, "]")));
   ASSIGN_OR_RETURN(const int32_t max_tokens, MaxTokens(request, context_length));
   RETURN_IF_ERROR(
       CheckIds(request.ids, model.vocab_size, request.text ? "the prompt's ids" : "ids"));

@@ -23,11 +23,14 @@ inline Duration FromSeconds(double s) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
 }
 
+inline constexpr int32_t kMaxChoices = 128;
+
 struct GenerateRequest {
   std::string model;                // empty: the only one
   std::string request_id;           // empty: the controller chooses
   std::optional<std::string> text;  // the prompt, or
   std::vector<int32_t> ids;         // the prompt; of a text, what the tokenizer made of it
+  std::optional<int32_t> n;         // choices
   std::optional<int32_t> max_tokens;
   std::optional<int32_t> min_tokens;
   std::optional<float> temperature;
@@ -83,14 +86,17 @@ struct Finished {
   std::optional<std::string> stop_text;
   Usage usage;
   Timings timings;
+  bool last = true;  // of the request's choices
 };
 
-// Accepted, then Deltas and Waitings, then Finished; or at any point an error, which is the end.
+// Accepted, then Deltas, Waitings and a Finished for each choice; or at any point an error, which
+// is the end.
 using Event = std::variant<Accepted, Delta, Waiting, Finished, absl::Status>;
 using EventCallback = std::function<void(Event&&)>;
 
 inline bool IsLast(const Event& event) {
-  return std::holds_alternative<Finished>(event) || std::holds_alternative<absl::Status>(event);
+  const auto* finished = std::get_if<Finished>(&event);
+  return finished != nullptr ? finished->last : std::holds_alternative<absl::Status>(event);
 }
 
 // "stop", "length", "deadline", …

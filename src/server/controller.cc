@@ -59,8 +59,9 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   if (ledger_.HasRequestId(request.request_id)) {
     return absl::AlreadyExistsError(StrCat("request_id ", request.request_id, " is running"));
   }
-  if (ledger_.size() >= options_.max_requests) {
-    return ResourceExhausted(ledger_.size(), " requests are running or waiting: retry later");
+  const int32_t n = request.n.value_or(1);
+  if (ledger_.n_choices() + n > options_.max_requests) {
+    return ResourceExhausted(ledger_.n_choices(), " requests are running or waiting: retry later");
   }
 
   Accepted accepted{.id = request.request_id, .seed = sequence.sampling.seed};
@@ -76,30 +77,42 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
   out.push_back(TellClient{key, std::move(accepted)});
 
-  ChoiceText text(model->tokenizer, request.ids, request.stop, sequence.min_tokens);
-  LedgerEntry& entry = ledger_.Add(
-      std::make_unique<LedgerEntry>(LedgerEntry{.key = key,
-                                                .request_id = std::move(request.request_id),
-                                                .model = std::move(model),
-                                                .sequence = std::move(sequence),
-                                                .text = std::move(text),
-                                                .arrived = arrived}));
+  LedgerRequest& accepted_request = ledger_.Add({.key = key,
+                                                 .request_id = std::move(request.request_id),
+                                                 .model = std::move(model),
+                                                 .arrived = arrived});
   constexpr double kForever = 1e8;  // seconds; beyond, a time point overflows
   if (request.timeout_s.has_value() && *request.timeout_s < kForever) {
-    entry.deadline = arrived + FromSeconds(*request.timeout_s);
-    deadlines_.emplace(*entry.deadline, key);
+    accepted_request.deadline = arrived + FromSeconds(*request.timeout_s);
+    deadlines_.emplace(*accepted_request.deadline, key);
   }
-  Enqueue(now, entry);
-  Dispatch(now, entry.model, out);
-  if (!entry.link.has_value() && !router_.AnyServes(entry)) TellWaiting(now, entry, out);
+  for (int32_t choice = 0; choice < n; ++choice) {
+    AddChoice(now, accepted_request, request, choice + 1 < n ? sequence : std::move(sequence),
+              choice);
+  }
+  const std::vector<LedgerEntry*> choices = accepted_request.open;
+  Dispatch(now, choices[0]->model(), out);
+  for (LedgerEntry* entry : choices) {
+    if (!entry->link.has_value() && !router_.AnyServes(*entry)) TellWaiting(now, *entry, out);
+  }
   return absl::OkStatus();
 }
 
+void Controller::AddChoice(Time now, LedgerRequest& to, const GenerateRequest& request,
+                           SequenceRequest sequence, int32_t choice) {
+  constexpr uint64_t kGolden =
+      0x9E3779B97F4A7C15;  // far apart; the first choice has the seed itself
+  sequence.choice = static_cast<uint32_t>(choice);
+  sequence.dropout_seed += kGolden * static_cast<uint64_t>(choice);
+  ChoiceText text(to.model->tokenizer, request.ids, request.stop, sequence.min_tokens);
+  Enqueue(now, ledger_.AddChoice(to, std::move(sequence), std::move(text)));
+}
+
 void Controller::Cancel(Time now, uint64_t key, Actions& out) {
-  LedgerEntry* entry = ledger_.Find(key);
-  if (entry == nullptr) return;
-  const ModelPtr model = entry->model;
-  Fail(now, *entry, absl::CancelledError("cancelled by the client"), /*replica_ended=*/false, out);
+  LedgerRequest* request = ledger_.FindRequest(key);
+  if (request == nullptr) return;
+  const ModelPtr model = request->model;
+  Fail(now, *request, absl::CancelledError("cancelled by the client"), out);
   Dispatch(now, model, out);
 }
 
@@ -145,7 +158,7 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     return fault("more than max_tokens ", entry.sequence.max_tokens);
   }
   for (int32_t id : fresh) {
-    if (id < 0 || id >= entry.model->vocab_size) return fault("id ", id, " of no vocabulary");
+    if (id < 0 || id >= entry.model()->vocab_size) return fault("id ", id, " of no vocabulary");
   }
   if (delta.finish.has_value() && delta.offset + delta.ids.size() < have.size()) {
     return fault("ended at ", delta.offset + delta.ids.size(), ", after ", have.size(), " ids");
@@ -180,7 +193,8 @@ bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids
     if (stop.has_value()) break;
   }
   counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
-  out.push_back(TellClient{entry.key, std::move(delta)});
+  entry.request->any_id = true;
+  out.push_back(TellClient{entry.request->key, std::move(delta)});
   if (!stop.has_value()) return false;
   Finish(now, entry, {.reason = FinishReason::kStop, .stop_text = std::move(stop)}, replica_ended,
          out);
@@ -192,7 +206,7 @@ void Controller::EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDe
   const FinishReason reason = *delta.finish;
   if (reason == FinishReason::kError || reason == FinishReason::kCancelled) {
     const std::string why = reason == FinishReason::kError ? delta.error : "cancelled unasked";
-    Fail(now, entry, Internal("the replica failed on this request: ", why), true, out);
+    Fail(now, *entry.request, Internal("the replica failed on this request: ", why), out, &entry);
     return;
   }
   Finished finished{.reason = reason};
@@ -207,9 +221,9 @@ void Controller::EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDe
 void Controller::TellFlush(LedgerEntry& entry, Finished& finished, Actions& out) {
   ChoiceText::Piece rest = entry.text.Flush();
   if (!rest.text.empty()) {
-    out.push_back(TellClient{entry.key, Delta{.choice = entry.sequence.choice,
-                                              .offset = entry.n_emitted(),
-                                              .text = std::move(rest.text)}});
+    out.push_back(TellClient{entry.request->key, Delta{.choice = entry.sequence.choice,
+                                                       .offset = entry.n_emitted(),
+                                                       .text = std::move(rest.text)}});
   }
   if (rest.stop.has_value()) {
     finished.reason = FinishReason::kStop;
@@ -223,26 +237,31 @@ void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool re
   finished.choice = entry.sequence.choice;
   finished.usage = entry.usage();
   finished.timings = entry.timings(now);
-  ++counters_.finished;
-  out.push_back(TellClient{entry.key, std::move(finished)});
+  finished.last = entry.request->open.size() == 1;
+  if (finished.last) ++counters_.finished;
+  out.push_back(TellClient{entry.request->key, std::move(finished)});
   Remove(now, entry, replica_ended, out);
 }
 
-void Controller::Fail(Time now, LedgerEntry& entry, absl::Status status, bool replica_ended,
-                      Actions& out) {
+void Controller::Fail(Time now, LedgerRequest& request, absl::Status status, Actions& out,
+                      const LedgerEntry* ended_by_replica) {
   ++(status.code() == absl::StatusCode::kCancelled ? counters_.cancelled : counters_.failed);
-  out.push_back(TellClient{entry.key, std::move(status)});
-  Remove(now, entry, replica_ended, out);
+  out.push_back(TellClient{request.key, std::move(status)});
+  for (LedgerEntry* entry : std::vector(request.open)) {
+    Remove(now, *entry, entry == ended_by_replica, out);
+  }
 }
 
-void Controller::Expire(Time now, LedgerEntry& entry, Actions& out) {
-  if (entry.n_emitted() == 0) {
+void Controller::Expire(Time now, LedgerRequest& request, Actions& out) {
+  if (!request.any_id) {
     auto status = absl::DeadlineExceededError("timeout_s passed before the first token");
-    return Fail(now, entry, status, /*replica_ended=*/false, out);
+    return Fail(now, request, status, out);
   }
-  Finished finished{.reason = FinishReason::kDeadline};
-  TellFlush(entry, finished, out);
-  Finish(now, entry, std::move(finished), /*replica_ended=*/false, out);
+  for (LedgerEntry* entry : std::vector(request.open)) {
+    Finished finished{.reason = FinishReason::kDeadline};
+    TellFlush(*entry, finished, out);
+    Finish(now, *entry, std::move(finished), /*replica_ended=*/false, out);
+  }
 }
 
 void Controller::Remove(Time now, LedgerEntry& entry, bool replica_ended, Actions& out) {
@@ -252,18 +271,21 @@ void Controller::Remove(Time now, LedgerEntry& entry, bool replica_ended, Action
   } else {
     Dequeue(entry);
   }
-  if (entry.deadline.has_value()) deadlines_.erase({*entry.deadline, entry.key});
+  const LedgerRequest& request = *entry.request;
+  if (request.open.size() == 1 && request.deadline.has_value()) {
+    deadlines_.erase({*request.deadline, request.key});
+  }
   EndPause(now, entry, /*resumed=*/false, out);
-  ledger_.Erase(entry.key);
+  ledger_.Erase(entry);
 }
 
 // ---- Time, and the end.
 
 void Controller::Tick(Time now, Actions& out) {
   while (!deadlines_.empty() && deadlines_.begin()->first <= now) {
-    LedgerEntry& entry = *ledger_.Find(deadlines_.begin()->second);
-    const ModelPtr model = entry.model;
-    Expire(now, entry, out);
+    LedgerRequest& request = *ledger_.FindRequest(deadlines_.begin()->second);
+    const ModelPtr model = request.model;
+    Expire(now, request, out);
     Dispatch(now, model, out);
   }
   while (!waits_.empty() && waits_.begin()->first <= now) {
@@ -281,10 +303,8 @@ Time Controller::NextTick() const {
 
 void Controller::Shutdown(Time now, bool stop_replicas, Actions& out) {
   shut_down_ = true;
-  std::vector<LedgerEntry*> entries;
-  ledger_.ForEach([&](LedgerEntry& entry) { entries.push_back(&entry); });
-  for (LedgerEntry* entry : entries) {
-    Fail(now, *entry, Unavailable("the controller is shutting down"), false, out);
+  for (uint64_t key : ledger_.Keys()) {
+    Fail(now, *ledger_.FindRequest(key), Unavailable("the controller is shutting down"), out);
   }
   for (const auto& [link, replica] : router_.replicas()) {
     if (stop_replicas) {

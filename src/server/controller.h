@@ -26,7 +26,7 @@
 namespace trireme {
 
 struct ControllerOptions {
-  size_t max_requests = 4096;  // accepted and not ended; beyond: RESOURCE_EXHAUSTED
+  size_t max_requests = 4096;  // choices accepted and not ended; beyond: RESOURCE_EXHAUSTED
   Duration heartbeat_interval = std::chrono::seconds(1);
   Duration replica_timeout = std::chrono::seconds(10);   // a link silent for so long is closed
   Duration waiting_interval = std::chrono::seconds(10);  // between Waiting events
@@ -87,8 +87,10 @@ class Controller {
   const RequestCounters& counters() const { return counters_; }
   const std::map<uint64_t, LinkedReplica>& replicas() const { return router_.replicas(); }
   int32_t ContextLength(const ServedModel& model) const { return router_.ContextLength(model); }
-  size_t n_requests() const { return ledger_.size(); }
+  size_t n_requests() const { return ledger_.n_requests(); }
   size_t n_waiting() const;
+  // Keys of the requests that the replica has choices of; ascending.
+  std::vector<uint64_t> RequestsOn(const LinkedReplica& replica) const;
 
  private:
   // The requests that a lost replica left behind, until each has gone on or ended.
@@ -100,10 +102,13 @@ class Controller {
     Duration longest{};
   };
   using QueueKey =
-      std::tuple<bool, int64_t, uint64_t>;  // (!suspect, -priority, key): the first first
+      std::tuple<bool, int64_t, uint64_t>;  // (!suspect, -priority, entry): the first first
 
   absl::Status Admit(Time now, uint64_t key, Time arrived, ModelPtr model, GenerateRequest& request,
                      Actions& out);
+
+  void AddChoice(Time now, LedgerRequest& to, const GenerateRequest& request,
+                 SequenceRequest sequence, int32_t choice);
 
   // The queue (controller_queue.cc).
   void Enqueue(Time now, LedgerEntry& entry);
@@ -124,6 +129,7 @@ class Controller {
   // `died`: as far as the controller knows; what ran there may have been why.
   void Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died, Actions& out);
   void AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out);
+  std::string Names(const std::vector<uint64_t>& keys);
   void EndPause(Time now, LedgerEntry& entry, bool resumed, Actions& out);
   void Beat(Time now, Actions& out);
 
@@ -133,11 +139,13 @@ class Controller {
             Actions& out);
   void EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta, Actions& out);
 
-  // The end of a request; `entry` is gone afterwards. Unless `replica_ended` it is taken from its
-  // replica, if it is on one.
+  // The end of a choice, and with the last one of its request; `entry` is gone afterwards. Unless
+  // `replica_ended` it is taken from its replica, if it is on one.
   void Finish(Time now, LedgerEntry& entry, Finished finished, bool replica_ended, Actions& out);
-  void Fail(Time now, LedgerEntry& entry, absl::Status status, bool replica_ended, Actions& out);
-  void Expire(Time now, LedgerEntry& entry, Actions& out);
+  // The end of a request with all of its choices.
+  void Fail(Time now, LedgerRequest& request, absl::Status status, Actions& out,
+            const LedgerEntry* ended_by_replica = nullptr);
+  void Expire(Time now, LedgerRequest& request, Actions& out);
   void TellFlush(LedgerEntry& entry, Finished& finished, Actions& out);
   void Remove(Time now, LedgerEntry& entry, bool replica_ended, Actions& out);
 

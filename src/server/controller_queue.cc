@@ -9,23 +9,23 @@ namespace trireme {
 namespace {
 
 std::tuple<bool, int64_t, uint64_t> PlaceOf(const LedgerEntry& entry) {
-  return {!entry.suspect(), -int64_t{entry.sequence.priority}, entry.key};
+  return {!entry.suspect(), -int64_t{entry.sequence.priority}, entry.id};
 }
 
 }  // namespace
 
 void Controller::Enqueue(Time now, LedgerEntry& entry) {
-  queues_[entry.model].insert(PlaceOf(entry));
+  queues_[entry.model()].insert(PlaceOf(entry));
   entry.next_waiting = now + options_.waiting_interval;
-  waits_.emplace(*entry.next_waiting, entry.key);
+  waits_.emplace(*entry.next_waiting, entry.id);
 }
 
 void Controller::Dequeue(LedgerEntry& entry) {
-  auto queue = queues_.find(entry.model);
+  auto queue = queues_.find(entry.model());
   CHECK(queue != queues_.end());
   CHECK_EQ(queue->second.erase(PlaceOf(entry)), 1u);
   if (queue->second.empty()) queues_.erase(queue);
-  waits_.erase({*entry.next_waiting, entry.key});
+  waits_.erase({*entry.next_waiting, entry.id});
   entry.next_waiting.reset();
 }
 
@@ -57,18 +57,23 @@ void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, 
 }
 
 void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {
-  waits_.erase({*entry.next_waiting, entry.key});
+  waits_.erase({*entry.next_waiting, entry.id});
   entry.next_waiting = now + options_.waiting_interval;
-  waits_.emplace(*entry.next_waiting, entry.key);
-  out.push_back(TellClient{entry.key, Waiting{WhyWaiting(entry)}});
+  waits_.emplace(*entry.next_waiting, entry.id);
+  // Choices that wait together are one news.
+  for (const LedgerEntry* choice : entry.request->open) {
+    if (choice == &entry) break;
+    if (choice->next_waiting.has_value()) return;
+  }
+  out.push_back(TellClient{entry.request->key, Waiting{WhyWaiting(entry)}});
 }
 
 std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
   if (entry.suspect()) {
     return StrCat("its last ", entry.losses, " replicas were lost; it will go on alone");
   }
-  if (router_.AnyServes(entry)) return StrCat("every replica of ", entry.model->name, " is full");
-  const std::string what = StrCat("waiting for a replica of ", entry.model->name);
+  if (router_.AnyServes(entry)) return StrCat("every replica of ", entry.model()->name, " is full");
+  const std::string what = StrCat("waiting for a replica of ", entry.model()->name);
   if (!entry.pause.has_value()) return what;
   return StrCat(pauses_.at(*entry.pause).what, "; ", what);
 }

@@ -1,6 +1,7 @@
 // The controller's replicas: they come, fall silent, are lost; their requests go on elsewhere.
 #include <algorithm>
-#include <cmath>
+#include <map>
+#include <set>
 #include <utility>
 
 #include "base/check.h"
@@ -63,42 +64,59 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
 
 void Controller::Outage(Time now, const std::string& why, Actions& out) {
   outage_ = why;
-  std::vector<LedgerEntry*> stranded;
+  std::set<uint64_t> stranded;
   for (const auto& [model, queue] : queues_) {
     for (const QueueKey& place : queue) {
-      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
-      if (!router_.AnyServes(*entry)) stranded.push_back(entry);
+      const LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(place));
+      if (!router_.AnyServes(entry)) stranded.insert(entry.request->key);
     }
   }
-  for (LedgerEntry* entry : stranded) {
-    Fail(now, *entry, Unavailable("no replica: ", why), /*replica_ended=*/true, out);
+  for (uint64_t key : stranded) {
+    Fail(now, *ledger_.FindRequest(key), Unavailable("no replica: ", why), out);
   }
+}
+
+std::vector<uint64_t> Controller::RequestsOn(const LinkedReplica& replica) const {
+  std::set<uint64_t> keys;
+  for (const auto& [sequence, id] : replica.running) keys.insert(ledger_.Find(id)->request->key);
+  return {keys.begin(), keys.end()};
 }
 
 void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
   if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, /*died=*/true, out);
 }
 
+// ": a, b, c …"
+std::string Controller::Names(const std::vector<uint64_t>& keys) {
+  constexpr size_t kMostNames = 16;
+  std::string names;
+  for (size_t i = 0; i < std::min(keys.size(), kMostNames); ++i) {
+    names += StrCat(i == 0 ? ": " : ", ", ledger_.FindRequest(keys[i])->request_id);
+  }
+  return names + (keys.size() > kMostNames ? " …" : "");
+}
+
 // Requests of the newcomer's name that waited for a replica, and that neither it nor any other can
 // go on with.
 void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out) {
-  std::vector<LedgerEntry*> unservable;
+  std::map<uint64_t, std::string> unservable;  // why, by request
   for (const auto& [model, queue] : queues_) {
     if (model->name != newcomer.model->name) continue;
     for (const QueueKey& place : queue) {
-      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
-      if (!router_.AnyServes(*entry)) unservable.push_back(entry);
+      const LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(place));
+      if (router_.AnyServes(entry)) continue;
+      std::string& why = unservable[entry.request->key];
+      why = "has another tokenizer or a smaller context";
+      if (!entry.fingerprint.empty() && entry.fingerprint != newcomer.info.fingerprint) {
+        why = StrCat("has fingerprint ", newcomer.info.fingerprint, ", not ", entry.fingerprint);
+      }
     }
   }
-  for (LedgerEntry* entry : unservable) {
-    std::string why = "has another tokenizer or a smaller context";
-    if (!entry->fingerprint.empty() && entry->fingerprint != newcomer.info.fingerprint) {
-      why = StrCat("has fingerprint ", newcomer.info.fingerprint, ", not ", entry->fingerprint);
-    }
-    Fail(now, *entry,
+  for (const auto& [key, why] : unservable) {
+    Fail(now, *ledger_.FindRequest(key),
          absl::AbortedError(StrCat("the replica was lost, and the one that came ", why,
                                    ": it would not go on with the same tokens")),
-         /*replica_ended=*/false, out);
+         out);
   }
 }
 
@@ -108,17 +126,18 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
   const bool isolating = replica.isolating;
   const ModelPtr model = replica.model;
   const std::string what = StrCat(NameOf(replica), " lost: ", reason);
-  std::vector<uint64_t> keys;
-  for (const auto& [sequence, key] : replica.running) keys.push_back(key);
-  std::ranges::sort(keys);
+  std::vector<uint64_t> ids;
+  for (const auto& [sequence, id] : replica.running) ids.push_back(id);
+  std::ranges::sort(ids);
+  const std::vector<uint64_t> keys = RequestsOn(replica);
   router_.Erase(link);
   if (router_.replicas().empty()) next_beat_ = Time::max();
   if (shut_down_) return;  // there are no requests any more
   ++counters_.replicas_lost;
-  out.push_back(WriteLog{true, StrCat(what, "; it had ", keys.size(), " requests")});
+  out.push_back(WriteLog{true, StrCat(what, "; it had ", keys.size(), " requests", Names(keys))});
 
-  for (uint64_t key : keys) {
-    LedgerEntry& entry = *ledger_.Find(key);
+  for (uint64_t id : ids) {
+    LedgerEntry& entry = *ledger_.Find(id);
     router_.Release(entry, /*cancelled=*/false);
     if (!entry.pause.has_value()) {
       entry.pause = link;
@@ -127,14 +146,16 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
       pause.what = what;
       ++pause.left;
     }
-    const bool alone = isolating && entry.suspect() && keys.size() == 1;
+    const bool alone = isolating && entry.suspect() && ids.size() == 1;
     if (died) CountLoss(entry, alone);
     Enqueue(now, entry);
-    if (died) FailPoison(now, entry, what, out);
+  }
+  for (uint64_t id : ids) {
+    if (LedgerEntry* entry = ledger_.Find(id)) FailPoison(now, *entry, what, out);
   }
   Dispatch(now, model, out);
-  for (uint64_t key : keys) {
-    LedgerEntry* entry = ledger_.Find(key);
+  for (uint64_t id : ids) {
+    LedgerEntry* entry = ledger_.Find(id);
     if (entry != nullptr && !entry->link.has_value()) TellWaiting(now, *entry, out);
   }
 }

@@ -30,11 +30,11 @@ void Controller::CountProgress(LedgerEntry& entry) {
 // The entry is in the queue.
 void Controller::FailPoison(Time now, LedgerEntry& entry, const std::string& what, Actions& out) {
   if (entry.losses_alone < kMostLossesAlone) return;
-  const std::string why =
-      StrCat("request ", entry.request_id, " ended ", entry.losses, " replicas in a row, the last ",
-             entry.losses_alone, " while it ran alone, and is not tried again; the last: ", what);
+  const std::string why = StrCat("request ", entry.request->request_id, " ended ", entry.losses,
+                                 " replicas in a row, the last ", entry.losses_alone,
+                                 " while it ran alone, and is not tried again; the last: ", what);
   out.push_back(WriteLog{true, why});
-  Fail(now, entry, Internal(why), /*replica_ended=*/true, out);
+  Fail(now, *entry.request, Internal(why), out);
 }
 
 // Gives each waiting suspect a replica of its own, if one can be had, one after the other; at most
@@ -67,13 +67,13 @@ void Controller::Isolate(Time now, const ModelPtr& model, Actions& out) {
 
 // Takes back what the replica has beside a suspect: it goes on elsewhere, or here later.
 void Controller::WithdrawOthers(Time now, LinkedReplica& replica, Actions& out) {
-  std::vector<uint64_t> keys;
-  for (const auto& [sequence, key] : replica.running) {
-    if (!ledger_.Find(key)->suspect()) keys.push_back(key);
+  std::vector<uint64_t> ids;
+  for (const auto& [sequence, id] : replica.running) {
+    if (!ledger_.Find(id)->suspect()) ids.push_back(id);
   }
-  std::ranges::sort(keys);
-  for (uint64_t key : keys) {
-    LedgerEntry& entry = *ledger_.Find(key);
+  std::ranges::sort(ids);
+  for (uint64_t id : ids) {
+    LedgerEntry& entry = *ledger_.Find(id);
     out.push_back(SendCancel{replica.link, entry.sequence.id});
     router_.Release(entry, /*cancelled=*/true);
     Enqueue(now, entry);

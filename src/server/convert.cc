@@ -60,6 +60,7 @@ absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto) {
     case v1::GenerateRequest::INPUT_NOT_SET:
       return InvalidArgument("input is missing: text or ids");
   }
+  if (proto.has_n()) request.n = proto.n();
   if (proto.has_max_tokens()) request.max_tokens = proto.max_tokens();
   if (proto.has_min_tokens()) request.min_tokens = proto.min_tokens();
   if (proto.has_temperature()) request.temperature = proto.temperature();
@@ -87,6 +88,7 @@ v1::GenerateRequest ToProto(const GenerateRequest& request) {
   } else {
     Assign(request.ids, proto.mutable_ids()->mutable_ids());
   }
+  if (request.n) proto.set_n(*request.n);
   if (request.max_tokens) proto.set_max_tokens(*request.max_tokens);
   if (request.min_tokens) proto.set_min_tokens(*request.min_tokens);
   if (request.temperature) proto.set_temperature(*request.temperature);

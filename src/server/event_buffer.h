@@ -1,5 +1,6 @@
 // What a client is still to be sent. While a write is under way, what comes in is merged: a slow
-// reader gets fewer and larger deltas, and what waits for it is bounded by its max_tokens.
+// reader gets fewer and larger deltas, and what waits for it is bounded by its max_tokens
+// and n.
 #pragma once
 
 #include <deque>
@@ -17,14 +18,14 @@ class EventBuffer {
     // "Waiting" is about now: what follows makes it stale.
     if (!pending_.empty() && std::holds_alternative<Waiting>(pending_.back())) pending_.pop_back();
     auto* delta = std::get_if<Delta>(&event);
-    auto* last = pending_.empty() ? nullptr : std::get_if<Delta>(&pending_.back());
-    if (delta == nullptr || last == nullptr || delta->choice != last->choice) {
+    Delta* before = delta == nullptr ? nullptr : LastOf(delta->choice);
+    if (before == nullptr) {
       pending_.push_back(std::move(event));
       return;
     }
-    if (last->ids.empty()) last->offset = delta->offset;
-    last->ids.insert(last->ids.end(), delta->ids.begin(), delta->ids.end());
-    last->text += delta->text;
+    if (before->ids.empty()) before->offset = delta->offset;
+    before->ids.insert(before->ids.end(), delta->ids.begin(), delta->ids.end());
+    before->text += delta->text;
   }
 
   std::optional<Event> Pop() {
@@ -35,6 +36,15 @@ class EventBuffer {
   }
 
  private:
+  // The delta of the choice that waits to be sent. Those of other choices may overtake it.
+  Delta* LastOf(uint32_t choice) {
+    for (auto it = pending_.rbegin(); it != pending_.rend(); ++it) {
+      auto* delta = std::get_if<Delta>(&*it);
+      if (delta != nullptr && delta->choice == choice) return delta;
+    }
+    return nullptr;
+  }
+
   std::deque<Event> pending_;
 };
 

@@ -26,7 +26,10 @@ struct GenerateClient::State {
 class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
  public:
   Call(std::shared_ptr<State> state, const GenerateRequest& request, EventCallback on_event)
-      : state_(std::move(state)), on_event_(std::move(on_event)), request_(ToProto(request)) {}
+      : state_(std::move(state)),
+        on_event_(std::move(on_event)),
+        n_open_(request.n.value_or(1)),
+        request_(ToProto(request)) {}
 
   void Start(uint64_t key) {
     key_ = key;
@@ -40,6 +43,7 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone brings the status
     Event event = FromProto(std::move(incoming_));
+    if (auto* finished = std::get_if<Finished>(&event)) finished->last = --n_open_ <= 0;
     if (!ended_) {
       ended_ = IsLast(event);
       on_event_(std::move(event));
@@ -63,6 +67,7 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
  private:
   std::shared_ptr<State> state_;
   EventCallback on_event_;
+  int32_t n_open_;  // choices that have not ended
   uint64_t key_ = 0;
   bool ended_ = false;
   grpc::ClientContext context_;

@@ -14,30 +14,52 @@ Usage LedgerEntry::usage() const {
 
 Timings LedgerEntry::timings(Time now) const {
   Timings t;
-  t.queue_s = Seconds(handed_over.value_or(now) - arrived);
-  if (first_id) t.ttft_s = Seconds(*first_id - arrived);
+  t.queue_s = Seconds(handed_over.value_or(now) - request->arrived);
+  if (first_id) t.ttft_s = Seconds(*first_id - request->arrived);
   if (n_emitted() > 1) t.tbt_s_mean = Seconds(*last_id - *first_id) / (n_emitted() - 1);
-  t.total_s = Seconds(now - arrived);
+  t.total_s = Seconds(now - request->arrived);
   return t;
 }
 
-LedgerEntry& Ledger::Add(std::unique_ptr<LedgerEntry> entry) {
-  CHECK(by_request_id_.emplace(entry->request_id, entry->key).second);
-  auto [it, is_new] = entries_.emplace(entry->key, std::move(entry));
+LedgerRequest& Ledger::Add(LedgerRequest request) {
+  const uint64_t key = request.key;
+  CHECK(by_request_id_.emplace(request.request_id, key).second);
+  auto [it, is_new] = requests_.emplace(key, std::move(request));
   CHECK(is_new);
-  return *it->second;
+  return it->second;
 }
 
-LedgerEntry* Ledger::Find(uint64_t key) {
-  auto it = entries_.find(key);
+LedgerEntry& Ledger::AddChoice(LedgerRequest& request, SequenceRequest sequence, ChoiceText text) {
+  const uint64_t id = ++last_id_;
+  auto entry = std::make_unique<LedgerEntry>(LedgerEntry{
+      .id = id, .request = &request, .sequence = std::move(sequence), .text = std::move(text)});
+  request.open.push_back(entry.get());
+  return *entries_.emplace(id, std::move(entry)).first->second;
+}
+
+LedgerRequest* Ledger::FindRequest(uint64_t key) {
+  auto it = requests_.find(key);
+  return it == requests_.end() ? nullptr : &it->second;
+}
+
+LedgerEntry* Ledger::Find(uint64_t id) {
+  auto it = entries_.find(id);
   return it == entries_.end() ? nullptr : it->second.get();
 }
 
-void Ledger::Erase(uint64_t key) {
-  auto it = entries_.find(key);
-  CHECK(it != entries_.end());
-  by_request_id_.erase(it->second->request_id);
-  entries_.erase(it);
+void Ledger::Erase(LedgerEntry& entry) {
+  LedgerRequest& request = *entry.request;
+  CHECK_EQ(std::erase(request.open, &entry), 1u);
+  CHECK_EQ(entries_.erase(entry.id), 1u);
+  if (!request.open.empty()) return;
+  by_request_id_.erase(request.request_id);
+  requests_.erase(request.key);
+}
+
+std::vector<uint64_t> Ledger::Keys() const {
+  std::vector<uint64_t> keys;
+  for (const auto& [key, request] : requests_) keys.push_back(key);
+  return keys;
 }
 
 }  // namespace trireme

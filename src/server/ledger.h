@@ -1,5 +1,6 @@
 // The ledger: every request that has been accepted and has not ended, with all that it takes to go
-// on after its replica is lost.
+// on after its replica is lost. A request is one stream to its client; each of its choices is a
+// sequence of its own, that waits, runs and is replayed by itself.
 #pragma once
 
 #include <map>
@@ -7,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 #include "server/api.h"
 #include "server/choice_text.h"
@@ -14,13 +16,25 @@
 
 namespace trireme {
 
-struct LedgerEntry {
+struct LedgerEntry;
+
+struct LedgerRequest {
   uint64_t key = 0;        // of the client's stream
-  std::string request_id;  // unique among the entries
+  std::string request_id;  // unique among the requests
   ModelPtr model;
+  Time arrived;
+  std::optional<Time> deadline;
+  std::vector<LedgerEntry*> open;  // choices that have not ended, ascending
+  bool any_id = false;             // one of them, or one that has ended, has emitted an id
+};
+
+// One choice of a request.
+struct LedgerEntry {
+  uint64_t id = 0;  // in order of arrival, never reused
+  LedgerRequest* request = nullptr;
 
   // What a replica is given: `emitted_ids` are those the client has, or will have with what has
-  // been sent. `id` names the present hand-over, 0 while there is none.
+  // been sent. `sequence.id` names the present hand-over, 0 while there is none.
   SequenceRequest sequence;
   ChoiceText text;
 
@@ -31,11 +45,9 @@ struct LedgerEntry {
   int64_t tokens_left = 0;       // that its replica has to compute for it, at most
 
   int32_t cached_tokens = 0;
-  Time arrived;
   std::optional<Time> handed_over;  // first time
   std::optional<Time> first_id;
   std::optional<Time> last_id;
-  std::optional<Time> deadline;
   std::optional<Time> next_waiting;  // while in the queue: when the client is told next
   std::optional<uint64_t> pause;     // the loss of a replica that it has not recovered from
 
@@ -48,6 +60,7 @@ struct LedgerEntry {
   // It may be what ends them: it goes on alone until it is past the point where they ended.
   bool suspect() const { return losses >= 2; }
 
+  const ModelPtr& model() const { return request->model; }
   int32_t n_emitted() const { return static_cast<int32_t>(sequence.emitted_ids.size()); }
   Usage usage() const;
   Timings timings(Time now) const;
@@ -55,23 +68,29 @@ struct LedgerEntry {
 
 class Ledger {
  public:
-  LedgerEntry& Add(std::unique_ptr<LedgerEntry> entry);  // key and request_id are new
-  LedgerEntry* Find(uint64_t key);
+  LedgerRequest& Add(LedgerRequest request);  // key and request_id are new
+  LedgerEntry& AddChoice(LedgerRequest& request, SequenceRequest sequence, ChoiceText text);
+  LedgerRequest* FindRequest(uint64_t key);
+  LedgerEntry* Find(uint64_t id);
+  const LedgerEntry* Find(uint64_t id) const { return const_cast<Ledger*>(this)->Find(id); }
   bool HasRequestId(const std::string& request_id) const {
     return by_request_id_.contains(request_id);
   }
-  void Erase(uint64_t key);
-  size_t size() const { return entries_.size(); }
+
+  // With its last open choice, a request goes, too.
+  void Erase(LedgerEntry& entry);
+
+  size_t n_requests() const { return requests_.size(); }
+  size_t n_choices() const { return entries_.size(); }
 
   // In order of arrival.
-  template <typename F>
-  void ForEach(F&& f) {
-    for (auto& [key, entry] : entries_) f(*entry);
-  }
+  std::vector<uint64_t> Keys() const;
 
  private:
-  std::map<uint64_t, std::unique_ptr<LedgerEntry>> entries_;
-  std::unordered_map<std::string, uint64_t> by_request_id_;
+  std::map<uint64_t, LedgerRequest> requests_;                          // by key
+  std::unordered_map<uint64_t, std::unique_ptr<LedgerEntry>> entries_;  // by id
+  std::unordered_map<std::string, uint64_t> by_request_id_;             // the key
+  uint64_t last_id_ = 0;
 };
 
 }  // namespace trireme

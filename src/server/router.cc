@@ -20,7 +20,7 @@ bool LinkedReplica::HasRoom() const {
 bool LinkedReplica::Serves(const LedgerEntry& entry) const {
   const auto tokens =
       static_cast<int64_t>(entry.sequence.prompt_ids.size()) + entry.sequence.max_tokens;
-  return entry.model == model && tokens <= context_length() &&
+  return entry.model() == model && tokens <= context_length() &&
          (entry.fingerprint.empty() || entry.fingerprint == info.fingerprint);
 }
 
@@ -95,7 +95,7 @@ int32_t Router::ContextLength(const ServedModel& model) const {
 void Router::Assign(LedgerEntry& entry, LinkedReplica& replica) {
   CHECK(!entry.link.has_value());
   entry.link = replica.link;
-  CHECK(replica.running.emplace(entry.sequence.id, entry.key).second);
+  CHECK(replica.running.emplace(entry.sequence.id, entry.id).second);
   Charge(entry, /*prefilled=*/false);
 }
 

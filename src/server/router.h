@@ -18,7 +18,7 @@ struct LinkedReplica {
   Time last_heard;
   ReplicaStats stats;
 
-  std::unordered_map<uint64_t, uint64_t> running;  // sequence id -> the request's key
+  std::unordered_map<uint64_t, uint64_t> running;  // sequence id -> the ledger entry's
   std::unordered_set<uint64_t> cancelling;         // cancelled, its last delta still to come
   int64_t tokens_left = 0;                         // sum over `running`
   bool isolating = false;                          // for suspects alone, one at a time

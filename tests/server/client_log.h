@@ -1,6 +1,7 @@
 // What one client is told, checked as it comes: in order, nothing twice, nothing after the end.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -11,16 +12,36 @@
 
 namespace trireme::test {
 
-struct ClientLog {
-  std::optional<Accepted> accepted;
+struct ChoiceLog {
   std::vector<int32_t> ids;
   std::string text;
+  std::optional<Finished> finished;
+
+  void Tell(Delta&& d) {
+    ASSERT_FALSE(finished.has_value()) << "told something after the end of the choice";
+    ASSERT_EQ(static_cast<size_t>(d.offset), ids.size()) << "an id is missing or repeated";
+    ASSERT_FALSE(d.ids.empty() && d.text.empty());
+    ids.insert(ids.end(), d.ids.begin(), d.ids.end());
+    text += d.text;
+  }
+  void Tell(Finished&& f) {
+    ASSERT_FALSE(finished.has_value()) << "a choice ended twice";
+    ASSERT_EQ(static_cast<size_t>(f.usage.completion_tokens), ids.size());
+    finished = std::move(f);
+  }
+};
+
+// Its own fields are those of the first choice.
+struct ClientLog : ChoiceLog {
+  std::optional<Accepted> accepted;
+  std::map<uint32_t, ChoiceLog> others;  // choices after the first
   int n_waiting = 0;
   std::string last_waiting;
-  std::optional<Finished> finished;
   std::optional<absl::Status> error;
+  bool last = false;  // its last choice has ended
 
-  bool ended() const { return finished.has_value() || error.has_value(); }
+  bool ended() const { return last || error.has_value(); }
+  ChoiceLog& choice(uint32_t i) { return i == 0 ? *this : others[i]; }
 
   void Tell(Event event) {
     ASSERT_FALSE(ended()) << "told something after the end";
@@ -29,16 +50,13 @@ struct ClientLog {
       accepted = std::move(*a);
     } else if (auto* d = std::get_if<Delta>(&event)) {
       ASSERT_TRUE(accepted.has_value());
-      ASSERT_EQ(static_cast<size_t>(d->offset), ids.size()) << "an id is missing or repeated";
-      ASSERT_FALSE(d->ids.empty() && d->text.empty());
-      ids.insert(ids.end(), d->ids.begin(), d->ids.end());
-      text += d->text;
+      choice(d->choice).Tell(std::move(*d));
     } else if (auto* w = std::get_if<Waiting>(&event)) {
       ++n_waiting;
       last_waiting = w->reason;
     } else if (auto* f = std::get_if<Finished>(&event)) {
-      ASSERT_EQ(static_cast<size_t>(f->usage.completion_tokens), ids.size());
-      finished = std::move(*f);
+      last = f->last;
+      choice(f->choice).Tell(std::move(*f));
     } else {
       error = std::get<absl::Status>(event);
     }

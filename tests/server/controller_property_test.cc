@@ -21,11 +21,12 @@ struct Expectation {
 };
 
 // Straight from the definitions, with the whole text decoded anew for each id.
-Expectation Expect(const GenerateRequest& request, uint64_t seed, uint64_t weights,
+Expectation Expect(const GenerateRequest& request, uint32_t choice, uint64_t seed, uint64_t weights,
                    const Tokenizer& tokenizer) {
   SequenceRequest sequence;
   sequence.prompt_ids = request.ids;
   sequence.sampling.seed = seed;
+  sequence.choice = choice;
   sequence.max_tokens = *request.max_tokens;
   sequence.min_tokens = request.min_tokens.value_or(0);
   sequence.stop_ids = request.stop_token_ids;
@@ -110,6 +111,7 @@ class Schedule {
     if (OneIn(3)) request.stop_token_ids.push_back(Below(4));
     request.ignore_eos = OneIn(2);
     request.priority = Below(3);
+    if (OneIn(4)) request.n = 1 + Below(3);
     if (OneIn(6)) request.timeout_s = 0.5 * (1 + Below(10));
     const uint64_t key = bench_.Generate(request);
     requests_[key] = request;
@@ -135,7 +137,7 @@ class Schedule {
   std::map<uint64_t, std::vector<uint64_t>> Running() const {
     std::map<uint64_t, std::vector<uint64_t>> keys;
     for (const auto& [link, replica] : bench_.core.replicas()) {
-      for (const auto& [sequence, key] : replica.running) keys[link].push_back(key);
+      for (uint64_t key : bench_.core.RequestsOn(replica)) keys[link].push_back(key);
     }
     return keys;
   }
@@ -150,8 +152,8 @@ class Schedule {
   // A replica that runs a request which ends replicas does not live to report its step.
   bool RunsPoison(uint64_t link) {
     if (!bench_.core.replicas().contains(link)) return false;
-    const auto& running = bench_.core.replicas().at(link).running;
-    return std::ranges::any_of(running, [&](const auto& r) { return poison_.contains(r.second); });
+    return std::ranges::any_of(bench_.core.RequestsOn(bench_.core.replicas().at(link)),
+                               [&](uint64_t key) { return poison_.contains(key); });
   }
 
   void Step() {
@@ -268,31 +270,17 @@ class Schedule {
 
   void Check() {
     bench_.ExpectEmpty();
-    const auto model = bench_.registry.Resolve("tiny");
     for (const auto& [key, request] : requests_) {
       SCOPED_TRACE(StrCat("request ", key));
-      const auto& client = bench_.clients[key];
+      test::ClientLog& client = bench_.clients[key];
       ASSERT_TRUE(client.ended());
       if (!client.accepted.has_value()) {
         EXPECT_EQ(client.error->code(), absl::StatusCode::kResourceExhausted) << *client.error;
         continue;
       }
-      const auto with = [&](uint64_t weights) {
-        return Expect(request, client.accepted->seed, weights, *(*model)->tokenizer);
-      };
-      const bool complete = client.finished && client.finished->reason != FinishReason::kDeadline;
-      const auto agrees = [&](const Expectation& e) {
-        return complete ? client.ids == e.ids
-                        : client.ids.size() <= e.ids.size() &&
-                              std::equal(client.ids.begin(), client.ids.end(), e.ids.begin());
-      };
-      auto expected = with(0);
-      if (other_fingerprints_ && !agrees(expected)) expected = with(2);  // all from the others
-      if (complete) {
-        EXPECT_EQ(client.ids, expected.ids);
-        EXPECT_EQ(client.text, expected.text);
-        EXPECT_EQ(client.finished->reason, expected.reason);
-        continue;
+      for (uint32_t i = 0; i < static_cast<uint32_t>(request.n.value_or(1)); ++i) {
+        SCOPED_TRACE(StrCat("choice ", i));
+        CheckChoice(request, client, i);
       }
       if (client.error) {
         const auto code = client.error->code();
@@ -303,10 +291,29 @@ class Schedule {
             (code == absl::StatusCode::kInternal && (poison_.contains(key) || n_losses_[key] >= 4)))
             << *client.error;
       }
-      EXPECT_TRUE(agrees(expected));
     }
     const RequestCounters& n = bench_.core.counters();
     EXPECT_EQ(n.accepted, n.finished + n.failed + n.cancelled);
+  }
+
+  void CheckChoice(const GenerateRequest& request, test::ClientLog& client, uint32_t i) {
+    const auto model = bench_.registry.Resolve("tiny");
+    const test::ChoiceLog& choice = client.choice(i);
+    const auto with = [&](uint64_t weights) {
+      return Expect(request, i, client.accepted->seed, weights, *(*model)->tokenizer);
+    };
+    const bool complete = choice.finished && choice.finished->reason != FinishReason::kDeadline;
+    const auto agrees = [&](const Expectation& e) {
+      return complete ? choice.ids == e.ids
+                      : choice.ids.size() <= e.ids.size() &&
+                            std::equal(choice.ids.begin(), choice.ids.end(), e.ids.begin());
+    };
+    auto expected = with(0);
+    if (other_fingerprints_ && !agrees(expected)) expected = with(2);  // all from the others
+    EXPECT_TRUE(agrees(expected));
+    if (!complete) return;
+    EXPECT_EQ(choice.text, expected.text);
+    EXPECT_EQ(choice.finished->reason, expected.reason);
   }
 
   std::mt19937_64 rng_;

@@ -283,6 +283,128 @@ TEST(ControllerTest, ASilentReplicaIsLost) {
   EXPECT_EQ(bench.clients[key].n_waiting, 1);
 }
 
+// ---- Choices.
+
+std::vector<int32_t> ExpectedChoice(const GenerateRequest& request, uint32_t choice) {
+  SequenceRequest sequence;
+  sequence.prompt_ids = request.ids;
+  sequence.sampling.seed = *request.seed;
+  sequence.choice = choice;
+  sequence.max_tokens = *request.max_tokens;
+  return test::Undisturbed(sequence);
+}
+
+TEST(ControllerTest, EachChoiceHasDrawsAndAnEndOfItsOwn) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("a", 9);
+  request.n = 3;
+  const uint64_t key = bench.Generate(request);
+  EXPECT_EQ(bench.handed_over.size(), 3u);
+  bench.RunToEnd();
+  auto& client = bench.clients[key];
+  for (uint32_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(client.choice(i).ids, ExpectedChoice(request, i)) << i;
+    ASSERT_TRUE(client.choice(i).finished.has_value());
+    EXPECT_EQ(client.choice(i).finished->choice, i);
+  }
+  EXPECT_NE(client.ids, client.choice(1).ids);
+  EXPECT_EQ(client.ids, Expected(request));  // what n = 1 gives
+  EXPECT_EQ(bench.core.counters().accepted, 1);
+  EXPECT_EQ(bench.core.counters().finished, 1);
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ARequestEndsWithTheLastOfItsChoices) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 9);
+  request.n = 2;
+  request.stop_token_ids = {7};
+  const uint64_t key = bench.Generate(request);
+  auto delta = DeltaOf(1, 0, "b");
+  delta.finish = FinishReason::kStop;
+  delta.matched_stop_id = 7;
+  bench.Report(link, {.deltas = {delta}});
+  auto& client = bench.clients[key];
+  EXPECT_TRUE(client.finished.has_value());
+  EXPECT_FALSE(client.ended());
+  EXPECT_EQ(bench.core.n_requests(), 1u);
+  delta.id = 2;
+  bench.Report(link, {.deltas = {delta}});
+  EXPECT_TRUE(client.ended());
+}
+
+TEST(ControllerTest, ChoicesThatWaitAreOneNews) {
+  CoreBench bench;
+  bench.Down(bench.Up());
+  auto request = Request("a", 9);
+  request.n = 3;
+  const uint64_t key = bench.Generate(request);
+  EXPECT_EQ(bench.clients[key].n_waiting, 1);
+  bench.Advance(10);
+  EXPECT_EQ(bench.clients[key].n_waiting, 2);
+}
+
+TEST(ControllerTest, CancellingARequestEndsAllOfItsChoices) {
+  CoreBench bench;
+  ReplicaInfo info = Info();
+  info.max_rows = 1;
+  bench.Up(info);
+  auto request = Request("a", 9);
+  request.n = 4;  // two run, two wait
+  const uint64_t key = bench.Generate(request);
+  bench.Cancel(key);
+  EXPECT_EQ(bench.cancels.size(), 2u);
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kCancelled);
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, AtItsDeadlineEachChoiceEndsWithWhatItHas) {
+  CoreBench bench;
+  ReplicaInfo info = Info();
+  info.max_rows = 1;
+  const uint64_t link = bench.Up(info);
+  auto request = Request("a", 9);
+  request.n = 3;  // the third waits
+  request.timeout_s = 5;
+  const uint64_t key = bench.Generate(request);
+  bench.Step(link);
+  bench.core.Heartbeat(bench.now, link);
+  bench.Advance(5);
+  auto& client = bench.clients[key];
+  EXPECT_TRUE(client.ended());
+  EXPECT_FALSE(client.error.has_value());
+  EXPECT_EQ(client.ids.size(), 1u);
+  EXPECT_EQ(client.choice(2).ids.size(), 0u);
+  EXPECT_EQ(client.choice(2).finished->reason, FinishReason::kDeadline);
+}
+
+TEST(ControllerTest, AFailureOfOneChoiceFailsTheRequest) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 9);
+  request.n = 2;
+  const uint64_t key = bench.Generate(request);
+  bench.Report(link, {.deltas = {{.id = 2, .finish = FinishReason::kError, .error = "no"}}});
+  EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kInternal);
+  EXPECT_THAT(bench.cancels, ElementsAre(Pair(link, 1u)));
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ChoicesCountAgainstTheBound) {
+  CoreBench bench({.max_requests = 4});
+  bench.Up();
+  auto request = Request("a", 9);
+  request.n = 3;
+  bench.Generate(request);
+  request.n = 2;
+  const uint64_t refused = bench.Generate(request);
+  EXPECT_EQ(bench.clients[refused].error->code(), absl::StatusCode::kResourceExhausted);
+}
+
 // ---- Requests that end the replicas they run on.
 
 // Each lost replica comes back at once, until `n` were lost while they had `sequence`.
@@ -292,8 +414,8 @@ struct Killer {
   int n_killed = 0;
 
   bool RunsOn(uint64_t link) const {
-    const auto& running = bench.core.replicas().at(link).running;
-    return std::ranges::any_of(running, [&](const auto& r) { return r.second == key; });
+    const auto keys = bench.core.RequestsOn(bench.core.replicas().at(link));
+    return std::ranges::count(keys, key) > 0;
   }
 
   // One step of every replica; those that run the killer die of it, and come back.
@@ -350,11 +472,7 @@ TEST(ControllerTest, SuspectsRunAloneOneAfterTheOtherUntilTheyArePastTheLoss) {
     bench.Up();
   }
   const uint64_t link = bench.core.replicas().begin()->first;
-  const auto runs = [&] {
-    std::vector<uint64_t> keys;
-    for (const auto& [id, key] : bench.core.replicas().at(link).running) keys.push_back(key);
-    return keys;
-  };
+  const auto runs = [&] { return bench.core.RequestsOn(bench.core.replicas().at(link)); };
   EXPECT_THAT(runs(), ElementsAre(first));
   const uint64_t third = bench.Generate(request);  // waits: nothing runs beside a suspect
   EXPECT_THAT(runs(), ElementsAre(first));
@@ -386,7 +504,7 @@ TEST(ControllerTest, OneReplicaIsolatesAndTheOtherGoesOn) {
   for (int i = 0; i < 4; ++i) keys.push_back(bench.Generate(request));
   EXPECT_EQ(bench.core.replicas().at(a).running.size(), 1u);
   EXPECT_EQ(bench.core.replicas().at(b).running.size(), 4u);
-  EXPECT_EQ(bench.core.replicas().at(a).running.begin()->second, suspect);
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(a)), ElementsAre(suspect));
   bench.RunToEnd();
   for (uint64_t key : keys) EXPECT_EQ(bench.clients[key].ids, Expected(request));
   bench.ExpectEmpty();
@@ -402,15 +520,15 @@ TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
   const uint64_t c = [&] {  // it comes back with the suspect; another replica is busy meanwhile
     return bench.Up();
   }();
-  EXPECT_EQ(bench.core.replicas().at(c).running.begin()->second, suspect);
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(c)), ElementsAre(suspect));
   const uint64_t d = bench.Up();
   const uint64_t other = bench.Generate(request);
-  EXPECT_EQ(bench.core.replicas().at(d).running.begin()->second, other);
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(d)), ElementsAre(other));
   bench.Step(d);
   bench.Down(c);  // for the second time alone would fail it; this is the first
   EXPECT_THAT(bench.cancels, ElementsAre(Pair(d, testing::_)));
   bench.Step(d);  // drops the other one
-  EXPECT_EQ(bench.core.replicas().at(d).running.begin()->second, suspect);
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(d)), ElementsAre(suspect));
   bench.RunToEnd();
   EXPECT_EQ(bench.clients[other].ids, Expected(request));
   EXPECT_EQ(bench.clients[suspect].ids, Expected(request));

@@ -53,8 +53,13 @@ TEST(EventBufferTest, ChoicesAreNotMixed) {
   EventBuffer buffer;
   buffer.Push(Delta{.choice = 0, .ids = {1}});
   buffer.Push(Delta{.choice = 1, .ids = {2}});
-  EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(1));
+  buffer.Push(Delta{.choice = 0, .offset = 1, .ids = {3}});
+  buffer.Push(Finished{.choice = 1, .last = false});
+  buffer.Push(Delta{.choice = 0, .offset = 2, .ids = {4}});
+  EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(1, 3, 4));
   EXPECT_THAT(std::get<Delta>(*buffer.Pop()).ids, ElementsAre(2));
+  EXPECT_EQ(std::get<Finished>(*buffer.Pop()).choice, 1u);
+  EXPECT_FALSE(buffer.Pop().has_value());
 }
 
 }  // namespace

@@ -66,7 +66,8 @@ inline ReplicaInfo Info(const std::string& model = "tiny", const std::string& fi
 // What the script draws next. `weights` stands for the weights: others draw other ids.
 inline int32_t NextId(const SequenceRequest& sequence, std::span<const int32_t> generated,
                       uint64_t weights) {
-  uint64_t h = sequence.sampling.seed * 0x9E3779B97F4A7C15u + 1 + weights;
+  uint64_t h = sequence.sampling.seed * 0x9E3779B97F4A7C15u + 1 + weights +
+               0x2545F4914F6CDD1Du * sequence.choice;
   const auto mix = [&h](int32_t id) { h = (h ^ static_cast<uint64_t>(id)) * 0xD6E8FEB86659FD93u; };
   for (int32_t id : sequence.prompt_ids) mix(id);
   for (int32_t id : generated) mix(id);
