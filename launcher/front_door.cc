@@ -16,6 +16,10 @@ void FrontDoor::AddFlags(CLI::App& app) {
   app.add_option("--grpc-addr", grpc_addr_, "where clients and replicas dial; port 0: any")
       ->transform(ListenAddress())
       ->type_name("HOST:PORT");
+  app.add_option("--http-addr", http_addr_,
+                 "where HTTP clients dial, with OpenAI's API; default: there is none")
+      ->transform(ListenAddress())
+      ->type_name("HOST:PORT");
   AddLogLevel(app, &log_level_);
 }
 
@@ -25,6 +29,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   interruption_->Becomes([this] { Fail(absl::OkStatus()); });
   ControllerService::Options options;
   options.address = grpc_addr_;
+  options.http_address = http_addr_;
   options.version = Version();
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
   options.core.heartbeat_interval =
@@ -40,6 +45,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   };
   ASSIGN_OR_RETURN(service_, ControllerService::Start(options));
   std::printf("listening %s\n", address().c_str());
+  if (!http_addr_.empty()) std::printf("http %s\n", service_->http_address().c_str());
   std::fflush(stdout);
   return absl::OkStatus();
 }

@@ -21,7 +21,7 @@ class RestartPolicy {
   using Duration = std::chrono::milliseconds;
   struct Limits {
     Duration first{250};
-    Duration most{30000};
+    Duration most{10000};
     Duration served_well{5000};  // for so long forgets the failures before it
     int failed_after = 5;        // runs in a row that were never linked
   };

@@ -4,7 +4,7 @@
 #include <string_view>
 #include <utility>
 
-#include "server/grpc_util.h"
+#include "server/listen_address.h"
 
 namespace trireme {
 namespace {

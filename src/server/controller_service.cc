@@ -14,6 +14,8 @@
 #include "server/convert.h"
 #include "server/generate_stream.h"
 #include "server/grpc_util.h"
+#include "server/http_service.h"
+#include "server/listen_address.h"
 #include "server/replica_stream.h"
 #include "trireme/replica/v1/replica.grpc.pb.h"
 #include "trireme/v1/control.grpc.pb.h"
@@ -172,6 +174,7 @@ struct ControllerService::Impl {
   bool ready ABSL_GUARDED_BY(mutex) = false;
   grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
 
+  std::unique_ptr<HttpService> http;  // outlives the loop, which may hold its answers
   ControllerLoop loop;
   InferenceService inference;
   ControlService control;
@@ -185,6 +188,7 @@ ControllerService::ControllerService(std::unique_ptr<Impl> impl) : impl_(std::mo
 ControllerService::~ControllerService() { Stop(/*stop_replicas=*/false); }
 
 const std::string& ControllerService::address() const { return impl_->address; }
+const std::string& ControllerService::http_address() const { return impl_->http->address(); }
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
   RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
@@ -213,6 +217,11 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     impl->health = impl->server->GetHealthCheckService();
     impl->ShowHealth();
   }
+  if (!options.http_address.empty()) {
+    ASSIGN_OR_RETURN(impl->http,
+                     HttpService::Start(impl->loop, {.server = {.address = options.http_address},
+                                                     .version = options.version}));
+  }
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
 }
@@ -223,6 +232,7 @@ void ControllerService::Stop(bool stop_replicas) {
   if (impl_->server == nullptr) return;
   impl_->loop.Shutdown(stop_replicas);
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  if (impl_->http != nullptr) impl_->http->Stop();
   impl_->loop.Stop();
   {
     std::lock_guard lock(impl_->mutex);

@@ -1,5 +1,6 @@
 // The controller as a gRPC server: Inference and Control for clients, ReplicaService for replicas,
-// health (SERVING while a replica is linked, which has then run a forward pass) and reflection.
+// health (SERVING while a replica is linked, which has then run a forward pass) and reflection; and
+// over HTTP (http_service.h).
 #pragma once
 
 #include <functional>
@@ -15,6 +16,7 @@ class ControllerService {
  public:
   struct Options {
     std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
+    std::string http_address;             // likewise; empty: no HTTP
     std::string version;                  // of the program
     ControllerOptions core;
     int tokenizer_threads = 2;
@@ -32,6 +34,7 @@ class ControllerService {
 
   // "HOST:PORT" with the port that was taken.
   const std::string& address() const;
+  const std::string& http_address() const;
 
   // No replica will come soon: see Controller::Outage.
   void Outage(const std::string& why);

@@ -25,12 +25,4 @@ grpc::ChannelArguments ClientArguments();
 // gRPC's own log lines go to ours, as debug lines.
 void RouteGrpcLog();
 
-// INVALID_ARGUMENT if `address` is no HOST:PORT (an IPv6 host in brackets) with a port of at least
-// `least_port`. gRPC itself takes a port modulo 65536.
-absl::Status CheckAddress(const std::string& address, int least_port);
-
-// Why nothing can listen on "host:port", as the system says it; empty if something can. After
-// CheckAddress.
-std::string WhyNotListen(const std::string& address);
-
 }  // namespace trireme

@@ -60,6 +60,13 @@ void ModelRegistry::Publish(ModelPtr model) {
   models_[model->name] = std::move(model);
 }
 
+std::vector<ModelPtr> ModelRegistry::All() const {
+  std::lock_guard lock(mutex_);
+  std::vector<ModelPtr> models;
+  for (const auto& [name, model] : models_) models.push_back(model);
+  return models;
+}
+
 absl::StatusOr<ModelPtr> ModelRegistry::Resolve(const std::string& name) const {
   std::lock_guard lock(mutex_);
   if (models_.empty()) return Unavailable("no replica has registered yet: retry later");

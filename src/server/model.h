@@ -48,6 +48,8 @@ class ModelRegistry {
   // NOT_FOUND, or INVALID_ARGUMENT for an empty name among several.
   absl::StatusOr<ModelPtr> Resolve(const std::string& name) const;
 
+  std::vector<ModelPtr> All() const;  // by name
+
  private:
   mutable std::mutex mutex_;
   std::map<std::string, ModelPtr> models_ ABSL_GUARDED_BY(mutex_);

@@ -160,6 +160,8 @@ class Server(Lines):
         self.around = around
         super().__init__(around([BINARY, "serve", "--grpc-addr", grpc_addr, *args]), env)
         self.address = self._expect("listening ")
+        if "--http-addr" in args:
+            self.http_address = self._expect("http ")
         self._expect("ready ")
 
     def _expect(self, start):

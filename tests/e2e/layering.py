@@ -28,6 +28,7 @@ LIBRARIES = {
     r"(?!.*\.grpc\.).*\.pb\.h|google/protobuf/.*": r"src/server/.*",
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
     r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
+    r"boost/.*": r"src/server/http_server\.cc",
     r"CLI/.*": r"launcher/.*",
     r"pcre2\.h|utf8proc\.h": r"src/text/.*",
 }

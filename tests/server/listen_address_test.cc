@@ -1,4 +1,4 @@
-#include "server/grpc_util.h"
+#include "server/listen_address.h"
 
 #include <gtest/gtest.h>
 

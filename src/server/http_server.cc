@@ -1,0 +1,357 @@
+#include "server/http_server.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cctype>
+#include <set>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "boost/asio/ip/tcp.hpp"
+#include "boost/asio/strand.hpp"
+#include "boost/beast/core.hpp"
+#include "boost/beast/http.hpp"
+#include "server/listen_address.h"
+
+namespace trireme {
+namespace {
+
+namespace asio = boost::asio;
+namespace beast = boost::beast;
+namespace http = beast::http;
+using asio::ip::tcp;
+using boost::system::error_code;
+
+HttpRequest ToRequest(http::request<http::string_body>&& message) {
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  const std::string target(message.target());
+  request.path = target.substr(0, target.find('?'));
+  for (const auto& field : message) {
+    std::string name(field.name_string());
+    std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
+    request.headers.emplace(std::move(name), std::string(field.value()));
+  }
+  request.body = std::move(message.body());
+  return request;
+}
+
+}  // namespace
+
+class HttpConnection;
+
+struct HttpServer::Impl {
+  Impl(Options o, Handler h)
+      : options(std::move(o)),
+        handler(std::move(h)),
+        acceptor(context),
+        guard(context.get_executor()) {}
+
+  absl::Status Listen();
+  void Accept();
+
+  const Options options;
+  const Handler handler;
+  std::atomic<size_t> n_connections = 0;
+  asio::io_context context;
+  tcp::acceptor acceptor;
+  asio::executor_work_guard<asio::io_context::executor_type> guard;
+  std::string address;
+  std::vector<std::thread> threads;
+};
+
+// One connection: reads a request, has it answered, reads the next. All of it runs on its strand;
+// the answer's calls are posted there.
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  HttpConnection(tcp::socket socket, HttpServer::Impl& server)
+      : server_(server), stream_(std::move(socket)) {
+    ++server_.n_connections;
+  }
+  ~HttpConnection() { --server_.n_connections; }
+
+  void Start() {
+    asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->AwaitRequest(); });
+  }
+
+ private:
+  class Reply;
+
+  // ---- Requests.
+
+  void AwaitRequest() {
+    parser_.emplace();
+    parser_->header_limit(static_cast<uint32_t>(server_.options.max_header_bytes));
+    parser_->body_limit(server_.options.max_body_bytes);
+    if (buffer_.size() > 0) return ReadRequest();  // it has begun with the one before
+    stream_.expires_after(server_.options.idle_timeout);
+    stream_.async_read_some(buffer_.prepare(kFirstBytes),
+                            [self = shared_from_this()](error_code error, size_t n) {
+                              if (error) return;  // closed, or idle for too long
+                              self->buffer_.commit(n);
+                              self->ReadRequest();
+                            });
+  }
+
+  void ReadRequest() {
+    stream_.expires_after(server_.options.header_timeout);
+    http::async_read(
+        stream_, buffer_, *parser_,
+        [self = shared_from_this()](error_code error, size_t) { self->HandleRequest(error); });
+  }
+
+  void HandleRequest(error_code error) {
+    stream_.expires_never();
+    keep_alive_ = !error && parser_->keep_alive();
+    ++exchange_;
+    if (error == http::error::body_limit) {
+      return Refuse(413,
+                    StrCat("the body is larger than ", server_.options.max_body_bytes, " bytes"));
+    }
+    if (error == http::error::header_limit) {
+      return Refuse(
+          431, StrCat("the headers are larger than ", server_.options.max_header_bytes, " bytes"));
+    }
+    if (error == beast::error::timeout) return Refuse(408, "the request did not come in time");
+    if (error.category() == http::make_error_code(http::error::bad_method).category() &&
+        error != http::error::end_of_stream && error != http::error::partial_message) {
+      return Refuse(400, StrCat("this is not HTTP: ", error.message()));
+    }
+    if (error) return;
+    head_only_ = parser_->get().method() == http::verb::head;
+    version_ = parser_->get().version();
+    HttpRequest request = ToRequest(parser_->release());
+    parser_.reset();
+    if (head_only_) request.method = "GET";
+    answering_ = true;
+    WatchForEnd();
+    server_.handler(std::move(request), MakeReply());
+  }
+
+  std::shared_ptr<HttpReply> MakeReply();
+
+  // What is wrong with the connection's bytes; it ends with that.
+  void Refuse(int status, const std::string& why) {
+    answering_ = true;
+    DoSend({.status = status, .content_type = "text/plain", .body = why + "\n"});
+  }
+
+  // A client that goes while its answer is made is noticed by the end of what it sends.
+  void WatchForEnd() {
+    if (watching_) return;
+    watching_ = true;
+    stream_.socket().async_wait(tcp::socket::wait_read,
+                                [self = shared_from_this()](error_code error) {
+                                  self->watching_ = false;
+                                  if (error || !self->answering_) return;
+                                  char byte;
+                                  error_code end;
+                                  self->stream_.socket().non_blocking(true, end);
+                                  const size_t n = self->stream_.socket().receive(
+                                      asio::buffer(&byte, 1), tcp::socket::message_peek, end);
+                                  if (end == asio::error::would_block) return self->WatchForEnd();
+                                  if (n > 0) return;  // the next request, early
+                                  self->Gone();
+                                });
+  }
+
+  // ---- Answers.
+
+  void DoSend(HttpAnswer answer) {
+    if (gone_) return;
+    auto message = std::make_shared<http::response<http::string_body>>(
+        http::int_to_status(static_cast<unsigned>(answer.status)), version_);
+    Fill(*message, answer);
+    message->body() = std::move(answer.body);
+    message->prepare_payload();
+    if (head_only_) message->body().clear();
+    stream_.expires_after(server_.options.write_timeout);
+    http::async_write(stream_, *message,
+                      [self = shared_from_this(), message](error_code error, size_t) {
+                        error ? self->Gone() : self->EndAnswer();
+                      });
+  }
+
+  void DoStream(HttpAnswer answer, std::function<HttpReply::Chunk()> next) {
+    if (gone_) return;
+    next_ = std::move(next);
+    auto message = std::make_shared<http::response<http::empty_body>>(
+        http::int_to_status(static_cast<unsigned>(answer.status)), version_);
+    Fill(*message, answer);
+    message->chunked(true);
+    auto serializer = std::make_shared<http::response_serializer<http::empty_body>>(*message);
+    writing_ = true;
+    stream_.expires_after(server_.options.write_timeout);
+    http::async_write_header(
+        stream_, *serializer,
+        [self = shared_from_this(), message, serializer](error_code error, size_t) {
+          self->writing_ = false;
+          error ? self->Gone() : self->WriteNext();
+        });
+  }
+
+  void WriteNext() {
+    if (writing_ || gone_ || !next_) return;
+    HttpReply::Chunk chunk = next_();
+    if (chunk.bytes.empty() && !chunk.last) return stream_.expires_never();
+    bytes_ = std::move(chunk.bytes);
+    if (chunk.last) next_ = nullptr;
+    writing_ = true;
+    stream_.expires_after(server_.options.write_timeout);
+    const auto written = [self = shared_from_this(), last = chunk.last](error_code error, size_t) {
+      self->writing_ = false;
+      if (error) return self->Gone();
+      last ? self->EndAnswer() : self->WriteNext();
+    };
+    if (bytes_.empty()) return asio::async_write(stream_, http::make_chunk_last(), written);
+    const auto bytes = http::make_chunk(asio::const_buffer(bytes_.data(), bytes_.size()));
+    if (!chunk.last) return asio::async_write(stream_, bytes, written);
+    asio::async_write(stream_, bytes,
+                      [self = shared_from_this(), written](error_code error, size_t n) {
+                        if (error) return written(error, n);
+                        asio::async_write(self->stream_, http::make_chunk_last(), written);
+                      });
+  }
+
+  template <typename Message>
+  void Fill(Message& message, const HttpAnswer& answer) {
+    message.set(http::field::content_type, answer.content_type);
+    for (const auto& [name, value] : answer.headers) message.set(name, value);
+    message.keep_alive(keep_alive_);
+  }
+
+  void EndAnswer() {
+    answering_ = false;
+    on_gone_ = nullptr;
+    next_ = nullptr;
+    if (keep_alive_) return AwaitRequest();
+    error_code ignored;
+    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.close();
+  }
+
+  void Gone() {
+    if (gone_) return;
+    gone_ = true;
+    next_ = nullptr;
+    stream_.close();
+    if (auto tell = std::exchange(on_gone_, nullptr)) tell();
+  }
+
+  static constexpr size_t kFirstBytes = 4096;
+
+  HttpServer::Impl& server_;
+  beast::tcp_stream stream_;
+  beast::flat_buffer buffer_;
+  std::optional<http::request_parser<http::string_body>> parser_;
+  unsigned version_ = 11;
+  bool keep_alive_ = false;
+  bool head_only_ = false;
+  bool answering_ = false;
+  bool watching_ = false;
+  bool gone_ = false;
+  uint64_t exchange_ = 0;  // its number, by which a reply that comes late is known
+  std::function<HttpReply::Chunk()> next_;
+  std::function<void()> on_gone_;
+  bool writing_ = false;
+  std::string bytes_;  // under way
+};
+
+class HttpConnection::Reply : public HttpReply {
+ public:
+  explicit Reply(std::shared_ptr<HttpConnection> connection)
+      : connection_(std::move(connection)), exchange_(connection_->exchange_) {}
+
+  void Send(HttpAnswer answer) override {
+    Post([answer = std::move(answer)](HttpConnection& c) mutable { c.DoSend(std::move(answer)); });
+  }
+  void Stream(HttpAnswer answer, std::function<Chunk()> next) override {
+    Post([answer = std::move(answer), next = std::move(next)](HttpConnection& c) mutable {
+      c.DoStream(std::move(answer), std::move(next));
+    });
+  }
+  void Wake() override {
+    Post([](HttpConnection& c) { c.WriteNext(); });
+  }
+  void OnGone(std::function<void()> gone) override {
+    Post([gone = std::move(gone)](HttpConnection& c) mutable {
+      if (c.gone_) return gone();
+      c.on_gone_ = std::move(gone);
+    });
+  }
+
+ private:
+  template <typename F>
+  void Post(F&& f) {
+    asio::post(connection_->stream_.get_executor(),
+               [connection = connection_, exchange = exchange_, f = std::forward<F>(f)]() mutable {
+                 if (connection->exchange_ == exchange) f(*connection);
+               });
+  }
+
+  const std::shared_ptr<HttpConnection> connection_;
+  const uint64_t exchange_;
+};
+
+std::shared_ptr<HttpReply> HttpConnection::MakeReply() {
+  return std::make_shared<Reply>(shared_from_this());
+}
+
+absl::Status HttpServer::Impl::Listen() {
+  RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
+  const size_t colon = options.address.rfind(':');
+  std::string host = options.address.substr(0, colon);
+  if (host.starts_with('[')) host = host.substr(1, host.size() - 2);
+  error_code error;
+  tcp::resolver resolver(context);
+  const auto found =
+      resolver.resolve(host, options.address.substr(colon + 1), tcp::resolver::passive, error);
+  if (!error) {
+    const tcp::endpoint endpoint = found.begin()->endpoint();
+    acceptor.open(endpoint.protocol(), error);
+    if (!error) acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    if (!error) acceptor.bind(endpoint, error);
+    if (!error) acceptor.listen(tcp::acceptor::max_listen_connections, error);
+  }
+  if (error) return Unavailable("cannot listen on ", options.address, ": ", error.message());
+  address = StrCat(options.address.substr(0, colon), ":", acceptor.local_endpoint().port());
+  return absl::OkStatus();
+}
+
+void HttpServer::Impl::Accept() {
+  acceptor.async_accept(asio::make_strand(context), [this](error_code error, tcp::socket socket) {
+    if (error == asio::error::operation_aborted) return;
+    if (!error && n_connections < options.max_connections) {
+      socket.set_option(tcp::no_delay(true), error);
+      std::make_shared<HttpConnection>(std::move(socket), *this)->Start();
+    }
+    Accept();
+  });
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+HttpServer::~HttpServer() { Stop(); }
+
+const std::string& HttpServer::address() const { return impl_->address; }
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(Options options, Handler handler) {
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
+  RETURN_IF_ERROR(impl->Listen());
+  impl->Accept();
+  for (int i = 0; i < impl->options.n_threads; ++i) {
+    impl->threads.emplace_back([context = &impl->context] { context->run(); });
+  }
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+void HttpServer::Stop() {
+  impl_->context.stop();
+  for (std::thread& thread : impl_->threads) thread.join();
+  impl_->threads.clear();
+}
+
+}  // namespace trireme

@@ -1,0 +1,84 @@
+// An HTTP/1.1 server: connections, keep-alive, limits, streamed answers. What a request means is
+// the handler's. (Boost.Beast underneath, in http_server.cc alone.)
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "base/status.h"
+
+namespace trireme {
+
+struct HttpRequest {
+  std::string method;                          // GET, POST, …
+  std::string path;                            // without the query
+  std::map<std::string, std::string> headers;  // names in lower case
+  std::string body;
+};
+
+struct HttpAnswer {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::string body;
+  std::map<std::string, std::string> headers;  // beside Content-Type and what HTTP itself needs
+};
+
+// The answer to one request, given once: Send, or Stream. Every call may come from any thread; what
+// comes after the client has gone goes nowhere.
+class HttpReply {
+ public:
+  virtual ~HttpReply() = default;
+
+  virtual void Send(HttpAnswer answer) = 0;
+
+  // An answer in chunks. `next` is called, on the server's threads and one call at a time, whenever
+  // the client can take more: it gives bytes, or nothing at the moment (then Wake() must follow
+  // when there is more), or says that this was the last. `answer.body` is empty.
+  struct Chunk {
+    std::string bytes;
+    bool last = false;
+  };
+  virtual void Stream(HttpAnswer answer, std::function<Chunk()> next) = 0;
+  virtual void Wake() = 0;
+
+  // Called once if the client goes away before it has the whole answer; at once if it has gone.
+  virtual void OnGone(std::function<void()> gone) = 0;
+};
+
+class HttpServer {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
+    int n_threads = 2;
+    size_t max_connections = 20000;                   // beyond, new ones are closed at once
+    size_t max_header_bytes = 64u << 10;              // beyond: 431
+    size_t max_body_bytes = 32u << 20;                // beyond: 413
+    std::chrono::milliseconds header_timeout{10000};  // from a request's first byte to its last
+    std::chrono::milliseconds idle_timeout{75000};    // between requests of a connection
+    std::chrono::milliseconds write_timeout{30000};   // for one write, which a client may not read
+  };
+  // Called on the server's threads; must not block.
+  using Handler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;
+
+  // INVALID_ARGUMENT if the address is none, UNAVAILABLE if it cannot be listened on.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(Options options, Handler handler);
+  ~HttpServer();  // Stop()
+
+  const std::string& address() const;  // with the port that was taken
+
+  // Closes every connection; the handler is not called any more.
+  void Stop();
+
+  struct Impl;
+
+ private:
+  explicit HttpServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace trireme

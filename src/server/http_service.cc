@@ -1,0 +1,262 @@
+#include "server/http_service.h"
+
+#include <algorithm>
+#include <mutex>
+#include <random>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "server/event_buffer.h"
+#include "server/json_body.h"
+#include "server/openai.h"
+
+namespace trireme {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+int64_t SecondsSince1970() {
+  return std::chrono::duration_cast<std::chrono::seconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+std::string RandomId(const std::string& prefix) {
+  thread_local std::random_device device;
+  std::ostringstream id;
+  id << prefix << std::hex << (uint64_t{device()} << 32 | device());
+  return id.str();
+}
+
+void SendJson(HttpReply& reply, const Json& json) {
+  reply.Send({.body = json.dump(-1, ' ', false, Json::error_handler_t::replace)});
+}
+
+void SendError(HttpReply& reply, const absl::Status& status, const std::string& param = "") {
+  OpenAiError error = ToOpenAiError(status, param);
+  HttpAnswer answer{.status = error.http_status, .body = std::move(error.body)};
+  if (error.http_status == 429 || error.http_status == 503) answer.headers["Retry-After"] = "1";
+  reply.Send(std::move(answer));
+}
+
+// One call of /v1/completions: its requests' events, as fast as the client takes them.
+class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
+ public:
+  CompletionStream(ControllerLoop& loop, CompletionCall call, std::shared_ptr<HttpReply> reply)
+      : loop_(loop),
+        call_(std::move(call)),
+        reply_(std::move(reply)),
+        pending_(call_.requests.size()) {}
+
+  void Start(const std::string& model) {
+    {
+      std::lock_guard lock(mutex_);
+      answer_.emplace(call_, RandomId("cmpl-"), SecondsSince1970(), model);
+    }
+    std::vector<uint64_t> keys;
+    for (size_t i = 0; i < call_.requests.size(); ++i) {
+      keys.push_back(loop_.Generate(
+          std::move(call_.requests[i]),
+          [self = shared_from_this(), i](Event&& event) { self->Tell(i, std::move(event)); }));
+    }
+    {
+      std::lock_guard lock(mutex_);
+      keys_ = keys;
+    }
+    reply_->OnGone([self = shared_from_this()] { self->CancelAll(); });
+  }
+
+ private:
+  // A stream begins with its first event: what is refused has a status of its own.
+  void Tell(size_t prompt, Event&& event) {
+    std::unique_lock lock(mutex_);
+    const auto* status = std::get_if<absl::Status>(&event);
+    if (!call_.stream) {
+      if (over_) return;
+      answer_->Add(prompt, std::move(event));
+      if (!answer_->ended()) return;
+      over_ = true;
+      lock.unlock();
+      if (answer_->error().has_value()) {
+        SendError(*reply_, *answer_->error());
+        CancelAll();
+      } else {
+        reply_->Send({.body = answer_->Whole()});
+      }
+      return;
+    }
+    if (!begun_ && status != nullptr) {
+      if (std::exchange(over_, true)) return;
+      const absl::Status refused = *status;
+      lock.unlock();
+      SendError(*reply_, refused);
+      return CancelAll();
+    }
+    if (over_) return;
+    pending_[prompt].Push(std::move(event));
+    const bool begins = !std::exchange(begun_, true);
+    lock.unlock();
+    if (!begins) return reply_->Wake();
+    reply_->Stream(
+        {.content_type = "text/event-stream", .headers = {{"Cache-Control", "no-cache"}}},
+        [self = shared_from_this()] { return self->Next(); });
+  }
+
+  HttpReply::Chunk Next() {
+    std::lock_guard lock(mutex_);
+    HttpReply::Chunk chunk;
+    constexpr size_t kEnoughBytes = 64 << 10;
+    for (size_t i = 0; i < pending_.size(); ++i) {
+      while (chunk.bytes.size() < kEnoughBytes && !answer_->ended()) {
+        std::optional<Event> event = pending_[i].Pop();
+        if (!event.has_value()) break;
+        chunk.bytes += answer_->Add(i, *std::move(event));
+      }
+    }
+    chunk.last = answer_->ended();
+    if (chunk.last && answer_->error().has_value()) {
+      for (uint64_t key : keys_) loop_.Cancel(key);
+    }
+    return chunk;
+  }
+
+  void CancelAll() {
+    std::lock_guard lock(mutex_);
+    over_ = true;
+    for (uint64_t key : keys_) loop_.Cancel(key);
+  }
+
+  ControllerLoop& loop_;
+  CompletionCall call_;
+  const std::shared_ptr<HttpReply> reply_;
+  std::mutex mutex_;
+  std::optional<CompletionAnswer> answer_ ABSL_GUARDED_BY(mutex_);
+  std::vector<EventBuffer> pending_ ABSL_GUARDED_BY(mutex_);  // by prompt
+  std::vector<uint64_t> keys_ ABSL_GUARDED_BY(mutex_);
+  bool begun_ ABSL_GUARDED_BY(mutex_) = false;  // the stream
+  bool over_ ABSL_GUARDED_BY(mutex_) = false;   // nothing more is to be said
+};
+
+}  // namespace
+
+HttpService::HttpService(ControllerLoop& loop, Options options)
+    : loop_(loop), options_(std::move(options)) {}
+
+absl::StatusOr<std::unique_ptr<HttpService>> HttpService::Start(ControllerLoop& loop,
+                                                                Options options) {
+  std::unique_ptr<HttpService> service(new HttpService(loop, std::move(options)));
+  ASSIGN_OR_RETURN(service->server_,
+                   HttpServer::Start(service->options_.server,
+                                     [service = service.get()](HttpRequest request, Reply reply) {
+                                       service->Handle(std::move(request), std::move(reply));
+                                     }));
+  return service;
+}
+
+void HttpService::Handle(HttpRequest request, Reply reply) {
+  const std::string& path = request.path;
+  const auto get = [&](auto&& answer) {
+    if (request.method == "GET") return answer();
+    reply->Send(
+        {.status = 405,
+         .body = ToOpenAiError(InvalidArgument(path, " takes GET, not ", request.method)).body,
+         .headers = {{"Allow", "GET"}}});
+  };
+  const auto post = [&](auto&& answer) {
+    if (request.method == "POST") return answer();
+    reply->Send(
+        {.status = 405,
+         .body = ToOpenAiError(InvalidArgument(path, " takes POST, not ", request.method)).body,
+         .headers = {{"Allow", "POST"}}});
+  };
+  const std::string models = "/v1/models";
+  if (path == "/v1/completions") return post([&] { Completions(request, reply); });
+  if (path == models) return get([&] { Models(reply, ""); });
+  if (path.starts_with(models + "/")) {
+    return get([&] { Models(reply, path.substr(models.size() + 1)); });
+  }
+  if (path == "/tokenize") return post([&] { Tokenize(request, reply); });
+  if (path == "/detokenize") return post([&] { Detokenize(request, reply); });
+  if (path == "/health") return get([&] { Health(reply); });
+  if (path == "/live") {
+    // That the loop answers is what it is to live.
+    return get([&] {
+      loop_.Look([reply](const Controller&) { SendJson(*reply, {{"live", true}}); });
+    });
+  }
+  if (path == "/version") return get([&] { SendJson(*reply, {{"version", options_.version}}); });
+  OpenAiError error = ToOpenAiError(NotFound("there is nothing at ", path));
+  reply->Send({.status = 404, .body = std::move(error.body)});
+}
+
+void HttpService::Completions(const HttpRequest& request, const Reply& reply) {
+  std::string param;
+  auto call = ParseCompletion(request.body, &param);
+  if (!call.ok()) return SendError(*reply, call.status(), param);
+  auto model = loop_.models().Resolve(call->model);
+  if (!model.ok()) return SendError(*reply, model.status(), "model");
+  std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start((*model)->name);
+}
+
+void HttpService::Models(const Reply& reply, const std::string& name) {
+  const auto describe = [](const ServedModel& model) {
+    return Json{{"id", model.name},
+                {"object", "model"},
+                {"created", 0},
+                {"owned_by", "trireme"},
+                {"max_model_len", model.context_length}};
+  };
+  if (!name.empty()) {
+    auto model = loop_.models().Resolve(name);
+    return model.ok() ? SendJson(*reply, describe(**model)) : SendError(*reply, model.status());
+  }
+  Json data = Json::array();
+  for (const ModelPtr& model : loop_.models().All()) data.push_back(describe(*model));
+  SendJson(*reply, {{"object", "list"}, {"data", std::move(data)}});
+}
+
+// As vLLM has it: {"model", "prompt", "add_special_tokens"} -> {"tokens", "count", "max_model_len"}
+void HttpService::Tokenize(const HttpRequest& request, const Reply& reply) {
+  auto body = JsonBody::Parse(request.body);
+  if (!body.ok()) return SendError(*reply, body.status());
+  const std::string model = body->Text("model").value_or("");
+  const auto prompt = body->Text("prompt");
+  const bool special = body->Bool("add_special_tokens").value_or(true);
+  if (!prompt.has_value()) body->Fail("prompt", "is missing");
+  if (!body->status().ok()) return SendError(*reply, body->status(), body->param());
+  loop_.Tokenize(model, *prompt, special, [this, reply, model](auto ids) {
+    auto found = loop_.models().Resolve(model);
+    if (!ids.ok()) return SendError(*reply, ids.status());
+    SendJson(*reply, {{"count", ids->size()},
+                      {"max_model_len", found.ok() ? (*found)->context_length : 0},
+                      {"tokens", *ids}});
+  });
+}
+
+// {"model", "tokens"} -> {"prompt"}
+void HttpService::Detokenize(const HttpRequest& request, const Reply& reply) {
+  auto body = JsonBody::Parse(request.body);
+  if (!body.ok()) return SendError(*reply, body.status());
+  const std::string model = body->Text("model").value_or("");
+  const std::vector<int32_t> tokens = body->Ints("tokens");
+  if (body->Find("tokens") == nullptr) body->Fail("tokens", "is missing");
+  if (!body->status().ok()) return SendError(*reply, body->status(), body->param());
+  loop_.Detokenize(model, tokens, /*skip_special_tokens=*/false, [reply](auto text) {
+    if (!text.ok()) return SendError(*reply, text.status());
+    SendJson(*reply, {{"prompt", *text}});
+  });
+}
+
+// Ready: a replica is linked, which has then run a forward pass.
+void HttpService::Health(const Reply& reply) {
+  loop_.Look([reply](const Controller& controller) {
+    const bool ready = !controller.replicas().empty();
+    reply->Send(
+        {.status = ready ? 200 : 503,
+         .body = Json{{"ready", ready}, {"replicas", controller.replicas().size()}}.dump()});
+  });
+}
+
+}  // namespace trireme

@@ -1,0 +1,45 @@
+// The controller over HTTP: the OpenAI API, tokenizing, health, metrics.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "server/controller_loop.h"
+#include "server/http_server.h"
+
+namespace trireme {
+
+class HttpService {
+ public:
+  struct Options {
+    HttpServer::Options server;
+    std::string version;  // of the program
+  };
+
+  // Both outlive the service's answers: the loop is to be stopped before this is destroyed.
+  static absl::StatusOr<std::unique_ptr<HttpService>> Start(ControllerLoop& loop, Options options);
+
+  const std::string& address() const { return server_->address(); }
+
+  // Closes every connection.
+  void Stop() { server_->Stop(); }
+
+ private:
+  using Reply = std::shared_ptr<HttpReply>;
+
+  HttpService(ControllerLoop& loop, Options options);
+  void Handle(HttpRequest request, Reply reply);
+  void Completions(const HttpRequest& request, const Reply& reply);
+  void Models(const Reply& reply, const std::string& name);
+  void Tokenize(const HttpRequest& request, const Reply& reply);
+  void Detokenize(const HttpRequest& request, const Reply& reply);
+  void Health(const Reply& reply);
+
+  ControllerLoop& loop_;
+  const Options options_;
+  std::unique_ptr<HttpServer> server_;
+};
+
+}  // namespace trireme

@@ -1,0 +1,121 @@
+#include "server/json_body.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+namespace trireme {
+namespace {
+
+// What a client reads of a value that is not what it should be; never a prompt.
+std::string Brief(const nlohmann::ordered_json& value) {
+  if (value.is_object() || value.is_array() || value.is_string()) {
+    return value.is_string() ? "a string" : value.is_array() ? "an array" : "an object";
+  }
+  return value.dump();
+}
+
+}  // namespace
+
+absl::StatusOr<JsonBody> JsonBody::Parse(const std::string& text) {
+  constexpr int kMostDepth = 64;
+  bool too_deep = false;
+  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
+    too_deep = too_deep || depth > kMostDepth;
+    return !too_deep;
+  };
+  Json json = Json::parse(text, shallow, /*allow_exceptions=*/false);
+  if (too_deep) return InvalidArgument("the body is JSON more than ", kMostDepth, " levels deep");
+  if (json.is_discarded()) return InvalidArgument("the body is not JSON in UTF-8");
+  if (!json.is_object()) return InvalidArgument("the body is ", Brief(json), ", not a JSON object");
+  return JsonBody(std::move(json));
+}
+
+const JsonBody::Json* JsonBody::Find(const char* field) const {
+  auto it = json_.find(field);
+  return it == json_.end() || it->is_null() ? nullptr : &*it;
+}
+
+void JsonBody::Fail(const char* field, const std::string& what) {
+  if (!status_.ok()) return;
+  param_ = field;
+  status_ = InvalidArgument(field, ": ", what);
+}
+
+std::optional<std::string> JsonBody::Text(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_string()) return value->get<std::string>();
+  Fail(field, "expected a string, not " + Brief(*value));
+  return std::nullopt;
+}
+
+std::optional<double> JsonBody::Number(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number()) return value->get<double>();
+  Fail(field, "expected a number, not " + Brief(*value));
+  return std::nullopt;
+}
+
+std::optional<int64_t> JsonBody::Whole(const char* field, int64_t least, int64_t most) {
+  const Json* value = Find(field);
+  if (value == nullptr) return std::nullopt;
+  const bool fits = value->is_number_unsigned() ? value->get<uint64_t>() <= uint64_t(INT64_MAX)
+                                                : value->is_number_integer();
+  if (fits && value->get<int64_t>() >= least && value->get<int64_t>() <= most) {
+    return value->get<int64_t>();
+  }
+  Fail(field,
+       StrCat("expected a whole number from ", least, " to ", most, ", not ", Brief(*value)));
+  return std::nullopt;
+}
+
+std::optional<int32_t> JsonBody::Int(const char* field) {
+  const auto value =
+      Whole(field, std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max());
+  if (!value.has_value()) return std::nullopt;
+  return static_cast<int32_t>(*value);
+}
+
+std::optional<bool> JsonBody::Bool(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_boolean()) return value->get<bool>();
+  Fail(field, "expected true or false, not " + Brief(*value));
+  return std::nullopt;
+}
+
+std::vector<std::string> JsonBody::TextOrTexts(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return {};
+  if (value->is_string()) return {value->get<std::string>()};
+  if (value->is_array() && std::ranges::all_of(*value, [](auto& v) { return v.is_string(); })) {
+    return value->get<std::vector<std::string>>();
+  }
+  Fail(field, "expected a string or an array of strings");
+  return {};
+}
+
+std::vector<int32_t> JsonBody::Ints(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return {};
+  const auto fits = [](const Json& v) {
+    return v.is_number_integer() && v.get<int64_t>() >= std::numeric_limits<int32_t>::min() &&
+           v.get<int64_t>() <= std::numeric_limits<int32_t>::max();
+  };
+  if (value->is_array() && std::ranges::all_of(*value, fits)) {
+    return value->get<std::vector<int32_t>>();
+  }
+  Fail(field, "expected an array of token ids");
+  return {};
+}
+
+void JsonBody::RefuseUnless(const char* field, std::initializer_list<Json> harmless) {
+  const Json* value = Find(field);
+  if (value == nullptr) return;
+  if (std::ranges::any_of(harmless, [&](const Json& h) { return h == *value; })) return;
+  Fail(field, "is not supported");
+}
+
+}  // namespace trireme

@@ -1,0 +1,276 @@
+#include "server/openai.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "server/json_body.h"
+
+namespace trireme {
+
+using Json = nlohmann::ordered_json;
+
+namespace {
+
+// As one line; bytes that are no UTF-8 (a token may end inside a character) become U+FFFD.
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+struct ErrorKind {
+  int http_status;
+  const char* type;
+  const char* code;
+};
+
+ErrorKind KindOf(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kOutOfRange:
+      return {400, "invalid_request_error", nullptr};
+    case absl::StatusCode::kUnauthenticated:
+      return {401, "authentication_error", "invalid_api_key"};
+    case absl::StatusCode::kPermissionDenied:
+      return {403, "permission_error", nullptr};
+    case absl::StatusCode::kNotFound:
+      return {404, "invalid_request_error", "model_not_found"};
+    case absl::StatusCode::kAlreadyExists:
+      return {409, "invalid_request_error", "already_exists"};
+    case absl::StatusCode::kResourceExhausted:
+      return {429, "rate_limit_error", "rate_limit_exceeded"};
+    case absl::StatusCode::kCancelled:
+      return {499, "invalid_request_error", "cancelled"};
+    case absl::StatusCode::kUnavailable:
+      return {503, "server_error", "unavailable"};
+    case absl::StatusCode::kAborted:
+      return {503, "server_error", "aborted"};
+    case absl::StatusCode::kDeadlineExceeded:
+      return {504, "server_error", "timeout"};
+    default:
+      return {500, "server_error", nullptr};
+  }
+}
+
+std::optional<float> Float(std::optional<double> value) {
+  if (!value.has_value()) return std::nullopt;
+  return static_cast<float>(*value);
+}
+
+// A string, token ids, or an array of either.
+std::vector<GenerateRequest> Prompts(JsonBody& body, const GenerateRequest& common) {
+  std::vector<GenerateRequest> requests;
+  const auto add_text = [&](const Json& text) {
+    requests.push_back(common);
+    requests.back().text = text.get<std::string>();
+  };
+  const auto is_ids = [](const Json& v) {
+    return v.is_array() && !v.empty() && std::ranges::all_of(v, [](const Json& id) {
+             return id.is_number_integer() && id.get<int64_t>() >= 0 &&
+                    id.get<int64_t>() <= INT32_MAX;
+           });
+  };
+  const auto add_ids = [&](const Json& ids) {
+    requests.push_back(common);
+    requests.back().ids = ids.get<std::vector<int32_t>>();
+  };
+  const Json* prompt = body.Find("prompt");
+  if (prompt == nullptr) {
+    body.Fail("prompt", "is missing");
+  } else if (prompt->is_string()) {
+    add_text(*prompt);
+  } else if (is_ids(*prompt)) {
+    add_ids(*prompt);
+  } else if (prompt->is_array() && !prompt->empty() &&
+             std::ranges::all_of(*prompt, [](const Json& p) { return p.is_string(); })) {
+    for (const Json& text : *prompt) add_text(text);
+  } else if (prompt->is_array() && !prompt->empty() && std::ranges::all_of(*prompt, is_ids)) {
+    for (const Json& ids : *prompt) add_ids(ids);
+  } else {
+    body.Fail("prompt", "expected a string, token ids, or an array of either");
+  }
+  if (requests.size() > kMaxPrompts) {
+    body.Fail("prompt",
+              StrCat("has ", requests.size(), " prompts; at most ", kMaxPrompts, " are possible"));
+  }
+  return requests;
+}
+
+// What completions and chats have in common.
+GenerateRequest Sampling(JsonBody& body) {
+  GenerateRequest request;
+  request.model = body.Text("model").value_or("");
+  request.n = body.Int("n");
+  request.temperature = Float(body.Number("temperature"));
+  request.top_p = Float(body.Number("top_p"));
+  request.top_k = body.Int("top_k");
+  if (request.top_k == -1) request.top_k = 0;  // vLLM's "all"
+  request.min_p = Float(body.Number("min_p"));
+  if (const auto seed = body.Whole("seed", INT64_MIN, INT64_MAX)) {
+    request.seed = static_cast<uint64_t>(*seed);
+  }
+  request.stop = body.TextOrTexts("stop");
+  request.stop_token_ids = body.Ints("stop_token_ids");
+  request.ignore_eos = body.Bool("ignore_eos").value_or(false);
+  request.min_tokens = body.Int("min_tokens");
+  request.priority = body.Int("priority").value_or(0);
+  request.cache_salt = body.Text("cache_salt").value_or("");
+  for (const char* field : {"presence_penalty", "frequency_penalty"}) {
+    body.RefuseUnless(field, {0, 0.0});
+  }
+  body.RefuseUnless("repetition_penalty", {1, 1.0});
+  body.RefuseUnless("logit_bias", {Json::object()});
+  for (const char* field : {"response_format", "guided_json", "guided_regex", "guided_choice",
+                            "guided_grammar", "bad_words", "allowed_token_ids",
+                            "truncate_prompt_tokens", "logits_processors", "prompt_logprobs"}) {
+    body.RefuseUnless(field, {Json{{"type", "text"}}});
+  }
+  body.RefuseUnless("use_beam_search", {false});
+  return request;
+}
+
+}  // namespace
+
+OpenAiError ToOpenAiError(const absl::Status& status, const std::string& param) {
+  const ErrorKind kind = KindOf(status.code());
+  Json error = {
+      {"message", Message(status)}, {"type", kind.type}, {"param", nullptr}, {"code", nullptr}};
+  if (!param.empty()) error["param"] = param;
+  if (kind.code != nullptr) error["code"] = kind.code;
+  return {kind.http_status, Dump({{"error", error}})};
+}
+
+std::string ServerSentEvent(const std::string& data) { return "data: " + data + "\n\n"; }
+
+absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::string* param) {
+  ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse(text));
+  CompletionCall call;
+  GenerateRequest common = Sampling(body);
+  constexpr int32_t kDefaultMaxTokens = 16;  // OpenAI's for completions
+  common.max_tokens = body.Int("max_tokens").value_or(kDefaultMaxTokens);
+  common.echo = body.Bool("echo").value_or(false);
+  call.model = common.model;
+  call.stream = body.Bool("stream").value_or(false);
+  body.RefuseUnless("logprobs", {false});
+  body.RefuseUnless("suffix", {""});
+  if (const auto best_of = body.Int("best_of"); best_of && *best_of != common.n.value_or(1)) {
+    body.Fail("best_of", "is not supported beyond n");
+  }
+  if (const Json* options = body.Find("stream_options")) {
+    if (!call.stream) body.Fail("stream_options", "is for streams");
+    if (!options->is_object()) {
+      body.Fail("stream_options", "expected an object");
+    } else if (auto usage = options->find("include_usage");
+               usage != options->end() && !usage->is_null()) {
+      if (!usage->is_boolean())
+        body.Fail("stream_options", "include_usage: expected true or false");
+      call.include_usage = usage->is_boolean() && usage->get<bool>();
+    }
+  }
+  call.requests = Prompts(body, common);
+  if (!body.status().ok()) {
+    *param = body.param();
+    return body.status();
+  }
+  return call;
+}
+
+CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, int64_t created,
+                                   std::string model)
+    : stream_(call.stream),
+      include_usage_(call.include_usage),
+      id_(std::move(id)),
+      model_(std::move(model)),
+      created_(created),
+      n_(static_cast<size_t>(std::max(1, call.requests[0].n.value_or(1)))),
+      n_open_(call.requests.size()),
+      choices_(call.requests.size() * n_),
+      usages_(call.requests.size()) {}
+
+std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
+  if (error_.has_value()) return "";
+  const auto text = [&](size_t index, const std::string& more) {
+    if (stream_) return more.empty() ? "" : ChunkOf(index, more, nullptr);
+    choices_[index].text += more;
+    return std::string();
+  };
+  const bool last = IsLast(event);
+  std::string out;
+  if (auto* accepted = std::get_if<Accepted>(&event)) {
+    for (size_t i = 0; i < n_; ++i) out += text(prompt * n_ + i, accepted->prompt_text);
+  } else if (auto* delta = std::get_if<Delta>(&event)) {
+    out = text(prompt * n_ + delta->choice, delta->text);
+  } else if (auto* waiting = std::get_if<Waiting>(&event)) {
+    if (stream_) out = ": " + waiting->reason + "\n\n";
+  } else if (auto* finished = std::get_if<Finished>(&event)) {
+    // A choice that its deadline cut off is one that was too long.
+    const char* reason = finished->reason == FinishReason::kStop ? "stop" : "length";
+    const size_t index = prompt * n_ + finished->choice;
+    choices_[index].finish_reason = reason;
+    Usage& usage = usages_[prompt];
+    usage.prompt_tokens = finished->usage.prompt_tokens;
+    usage.completion_tokens += finished->usage.completion_tokens;
+    usage.cached_tokens = std::max(usage.cached_tokens, finished->usage.cached_tokens);
+    if (stream_) out = ChunkOf(index, "", reason);
+  } else {
+    error_ = std::get<absl::Status>(event);
+    if (stream_) out = ServerSentEvent(ToOpenAiError(*error_).body) + ServerSentEvent("[DONE]");
+    return out;
+  }
+  if (last && --n_open_ == 0 && stream_) out += EndOfStream();
+  return out;
+}
+
+Json CompletionAnswer::Head() const {
+  return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", model_}};
+}
+
+Json CompletionAnswer::UsageJson() const {
+  Usage sum;
+  for (const Usage& usage : usages_) {
+    sum.prompt_tokens += usage.prompt_tokens;
+    sum.completion_tokens += usage.completion_tokens;
+    sum.cached_tokens += usage.cached_tokens;
+  }
+  return {{"prompt_tokens", sum.prompt_tokens},
+          {"completion_tokens", sum.completion_tokens},
+          {"total_tokens", sum.prompt_tokens + sum.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", sum.cached_tokens}}}};
+}
+
+std::string CompletionAnswer::ChunkOf(size_t index, const std::string& text,
+                                      const char* finish_reason) const {
+  Json choice = {
+      {"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
+  if (finish_reason != nullptr) choice["finish_reason"] = finish_reason;
+  Json chunk = Head();
+  chunk["choices"] = Json::array({std::move(choice)});
+  if (include_usage_) chunk["usage"] = nullptr;
+  return ServerSentEvent(Dump(chunk));
+}
+
+std::string CompletionAnswer::EndOfStream() const {
+  std::string out;
+  if (include_usage_) {
+    Json chunk = Head();
+    chunk["choices"] = Json::array();
+    chunk["usage"] = UsageJson();
+    out = ServerSentEvent(Dump(chunk));
+  }
+  return out + ServerSentEvent("[DONE]");
+}
+
+std::string CompletionAnswer::Whole() const {
+  Json answer = Head();
+  answer["choices"] = Json::array();
+  for (size_t i = 0; i < choices_.size(); ++i) {
+    answer["choices"].push_back({{"index", i},
+                                 {"text", choices_[i].text},
+                                 {"logprobs", nullptr},
+                                 {"finish_reason", choices_[i].finish_reason}});
+  }
+  answer["usage"] = UsageJson();
+  return Dump(answer);
+}
+
+}  // namespace trireme

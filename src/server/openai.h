@@ -1,0 +1,80 @@
+// OpenAI's HTTP API as text: JSON bodies to requests, events to JSON objects and server-sent
+// events. Fields and meanings are those of its API reference (completions), with vLLM's extensions.
+// No I/O.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/status.h"
+#include "nlohmann/json.hpp"
+#include "server/api.h"
+
+namespace trireme {
+
+// What stands in an answer that is an error.
+//   {"error": {"message": …, "type": …, "param": …, "code": …}}
+struct OpenAiError {
+  int http_status;
+  std::string body;
+};
+// `param`: the field at fault, empty if it is none.
+OpenAiError ToOpenAiError(const absl::Status& status, const std::string& param = "");
+
+inline constexpr size_t kMaxPrompts = 256;
+
+struct CompletionCall {
+  std::vector<GenerateRequest> requests;  // one per prompt
+  std::string model;                      // as it was asked for
+  bool stream = false;
+  bool include_usage = false;
+};
+
+// The body of POST /v1/completions. INVALID_ARGUMENT naming the field: of a wrong type, out of
+// range, or one that is known, would change the output and is not supported. Fields that nobody
+// knows are ignored; null is unset.
+absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, std::string* param);
+
+// What a call's events become. Choices are numbered over the prompts: prompt * n + choice.
+class CompletionAnswer {
+ public:
+  // `id`, `created` (seconds since 1970) and `model` stand in every object.
+  CompletionAnswer(const CompletionCall& call, std::string id, int64_t created, std::string model);
+
+  // An event of one prompt's request. Streams: what is to be sent for it, perhaps nothing.
+  std::string Add(size_t prompt, Event&& event);
+
+  bool ended() const { return n_open_ == 0 || error_.has_value(); }
+  // Why it broke off: the first error of any prompt.
+  const std::optional<absl::Status>& error() const { return error_; }
+
+  std::string Whole() const;  // the answer of a call that does not stream, once ended
+
+ private:
+  struct Choice {
+    std::string text;
+    std::string finish_reason;
+  };
+
+  nlohmann::ordered_json Head() const;
+  nlohmann::ordered_json UsageJson() const;
+  std::string ChunkOf(size_t index, const std::string& text, const char* finish_reason) const;
+  std::string EndOfStream() const;
+
+  const bool stream_, include_usage_;
+  const std::string id_, model_;
+  const int64_t created_;
+  const size_t n_;  // choices of each prompt
+  size_t n_open_;   // prompts whose requests have not ended
+  std::vector<Choice> choices_;
+  std::vector<Usage> usages_;  // by prompt
+  std::optional<absl::Status> error_;
+};
+
+// One event of a server-sent stream.
+std::string ServerSentEvent(const std::string& data);
+
+}  // namespace trireme

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""OpenAI's API over HTTP on a real server: the ids and texts that gRPC gives, streams, errors, a client
+that goes away, a replica that dies mid-stream."""
+import http.client
+import json
+import os
+import signal
+
+from harness import Server, check, check_equal, model
+
+server = Server("--model", model("austen"), "--tp", "2", "--http-addr", "127.0.0.1:0")
+HOST, PORT = server.http_address.rsplit(":", 1)
+SAMPLED = {"model": "austen", "prompt": "It is a truth", "max_tokens": 40, "seed": 7, "top_p": 0.9,
+           "ignore_eos": True}
+
+
+def connect():
+    return http.client.HTTPConnection(HOST, int(PORT), timeout=60)
+
+
+def call(method, path, body=None, connection=None):
+    connection = connection or connect()
+    connection.request(method, path, None if body is None else json.dumps(body),
+                       {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    return response.status, json.loads(response.read())
+
+
+def stream(body, after_first=lambda: None):
+    """The objects of a streamed completion; the last line must be [DONE]."""
+    connection = connect()
+    connection.request("POST", "/v1/completions", json.dumps(body | {"stream": True}))
+    response = connection.getresponse()
+    check_equal(response.status, 200, "status of a stream")
+    check_equal(response.getheader("Content-Type"), "text/event-stream", "its type")
+    events = []
+    for line in response:
+        if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
+            events.append(json.loads(line[6:]))
+            if len(events) == 1:
+                after_first()
+        last = line.strip() or last
+    check_equal(last, b"data: [DONE]", "the last line")
+    return events
+
+
+def texts(events, index=0):
+    return "".join(c["text"] for e in events for c in e["choices"] if c["index"] == index)
+
+
+grpc = server.generate("--prompt", "It is a truth", "--max-tokens", "40", "--seed", "7", "--top-p",
+                       "0.9", "--ignore-eos")
+keep_alive = connect()
+status, whole = call("POST", "/v1/completions", SAMPLED, keep_alive)
+check_equal(status, 200, "status")
+check_equal(whole["choices"][0]["text"], grpc["text"], "text over HTTP and over gRPC")
+check_equal(whole["usage"]["completion_tokens"], 40, "completion tokens")
+status, two = call("POST", "/v1/completions", SAMPLED | {"n": 2}, keep_alive)
+check_equal(two["choices"][0]["text"], grpc["text"], "the first of two choices")
+check(two["choices"][1]["text"] != grpc["text"], "the second choice has draws of its own")
+events = stream(SAMPLED | {"n": 2, "stream_options": {"include_usage": True}})
+for i in range(2):
+    check_equal(texts(events, i), two["choices"][i]["text"], f"choice {i} streamed")
+check_equal(events[-1]["choices"], [], "choices of the last object")
+check_equal(events[-1]["usage"]["completion_tokens"], 80, "usage of the stream")
+
+status, ids = call("POST", "/tokenize", {"prompt": "It is a truth"})
+check_equal(call("POST", "/v1/completions", SAMPLED | {"prompt": ids["tokens"]})[1]["choices"][0]["text"],
+            grpc["text"], "a prompt of ids")
+check("It is a truth" in call("POST", "/detokenize", {"tokens": ids["tokens"]})[1]["prompt"], "detokenize")
+check_equal(call("GET", "/v1/models")[1]["data"][0]["id"], "austen", "the model's name")
+check_equal(call("GET", "/v1/models/austen")[0], 200, "a model by name")
+check_equal(call("GET", "/health")[0], 200, "health")
+check_equal(call("GET", "/live")[0], 200, "live")
+check("version" in call("GET", "/version")[1], "version")
+
+for body, wanted, words in [
+        (SAMPLED | {"model": "gpt-4"}, 404, "no model is named"),
+        (SAMPLED | {"max_tokens": 0}, 400, "max_tokens is 0"),
+        (SAMPLED | {"temperature": "hot"}, 400, "temperature: expected a number"),
+        (SAMPLED | {"logit_bias": {"5": 1}}, 400, "logit_bias: is not supported"),
+        (SAMPLED | {"max_tokens": 0, "stream": True}, 400, "max_tokens is 0")]:
+    status, answer = call("POST", "/v1/completions", body)
+    check_equal(status, wanted, f"status of {body}")
+    check(words in answer["error"]["message"], answer)
+check_equal(call("GET", "/v1/completions")[0], 405, "GET of a completion")
+check_equal(call("GET", "/nothing")[0], 404, "nothing there")
+
+# A client that goes away frees what its request held.
+connection = connect()
+connection.request("POST", "/v1/completions", json.dumps(SAMPLED | {"max_tokens": 200, "stream": True}))
+connection.getresponse().readline()
+before = server.stats()["requests"]["cancelled"]
+connection.close()
+server.await_stats(lambda s: s["requests"]["cancelled"] > before or s["requests"]["running"] == 0,
+                   "the end of what nobody reads")
+
+# A dead rank costs a pause.
+long = SAMPLED | {"max_tokens": 180}
+undisturbed = call("POST", "/v1/completions", long)[1]["choices"][0]["text"]
+victim = next(pid for (_, rank), pid in server.ranks().items() if rank == 1)
+events = stream(long, after_first=lambda: os.kill(victim, signal.SIGKILL))
+check_equal(texts(events), undisturbed, "the text of a stream whose replica died")
+check_equal(server.stats()["requests"]["replicas_lost"], 1, "replicas lost")
+server.stop()

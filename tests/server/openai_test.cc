@@ -1,0 +1,190 @@
+// OpenAI's API as text: fields, refusals, answers and streams.
+#include "server/openai.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace trireme {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+CompletionCall Parsed(const std::string& body) {
+  std::string param;
+  auto call = ParseCompletion(body, &param);
+  EXPECT_TRUE(call.ok()) << call.status();
+  return call.ok() ? *std::move(call) : CompletionCall();
+}
+
+// "PARAM | message" of what is refused.
+std::string Refusal(const std::string& body) {
+  std::string param;
+  auto call = ParseCompletion(body, &param);
+  EXPECT_EQ(call.status().code(), absl::StatusCode::kInvalidArgument) << body;
+  return param + " | " + Message(call.status());
+}
+
+TEST(OpenAiTest, FieldsBecomeARequest) {
+  const auto call = Parsed(R"({"model": "m", "prompt": "Once", "max_tokens": 7, "temperature": 0.5,
+      "top_p": 0.9, "top_k": 40, "min_p": 0.1, "n": 2, "seed": -1, "stop": ["a", "b"],
+      "stop_token_ids": [3], "ignore_eos": true, "min_tokens": 2, "echo": true, "user": "u",
+      "unknown": {"x": 1}, "stream": true, "stream_options": {"include_usage": true},
+      "presence_penalty": 0, "logit_bias": {}, "best_of": 2, "suffix": null})");
+  ASSERT_EQ(call.requests.size(), 1u);
+  const GenerateRequest& r = call.requests[0];
+  EXPECT_EQ(r.model, "m");
+  EXPECT_EQ(r.text, "Once");
+  EXPECT_EQ(r.max_tokens, 7);
+  EXPECT_EQ(r.temperature, 0.5f);
+  EXPECT_EQ(r.top_p, 0.9f);
+  EXPECT_EQ(r.top_k, 40);
+  EXPECT_EQ(r.min_p, 0.1f);
+  EXPECT_EQ(r.n, 2);
+  EXPECT_EQ(r.seed, UINT64_MAX);
+  EXPECT_THAT(r.stop, ElementsAre("a", "b"));
+  EXPECT_THAT(r.stop_token_ids, ElementsAre(3));
+  EXPECT_TRUE(r.ignore_eos);
+  EXPECT_EQ(r.min_tokens, 2);
+  EXPECT_TRUE(r.echo);
+  EXPECT_TRUE(call.stream);
+  EXPECT_TRUE(call.include_usage);
+}
+
+TEST(OpenAiTest, DefaultsAreOpenAis) {
+  const auto call = Parsed(R"({"prompt": "x", "stop": "one", "top_k": -1, "temperature": null})");
+  EXPECT_EQ(call.requests[0].max_tokens, 16);
+  EXPECT_EQ(call.requests[0].top_k, 0);
+  EXPECT_THAT(call.requests[0].stop, ElementsAre("one"));
+  EXPECT_FALSE(call.requests[0].temperature.has_value());
+  EXPECT_FALSE(call.stream);
+}
+
+TEST(OpenAiTest, APromptIsATextOrIdsOrAnArrayOfEither) {
+  EXPECT_THAT(Parsed(R"({"prompt": [1, 2]})").requests[0].ids, ElementsAre(1, 2));
+  EXPECT_EQ(Parsed(R"({"prompt": ["a", "b"]})").requests[1].text, "b");
+  EXPECT_THAT(Parsed(R"({"prompt": [[1], [2, 3]]})").requests[1].ids, ElementsAre(2, 3));
+  for (const char* bad : {"5", "[]", "[[]]", "[\"a\", 1]", "[1.5]", "[-1]", "{}", "[[1], \"a\"]"}) {
+    EXPECT_EQ(Refusal(StrCat("{\"prompt\": ", bad, "}")),
+              "prompt | prompt: expected a string, token ids, or an array of either")
+        << bad;
+  }
+  EXPECT_EQ(Refusal("{}"), "prompt | prompt: is missing");
+}
+
+TEST(OpenAiTest, WrongTypesAndUnsupportedFieldsAreRefused) {
+  const auto refusal = [](const std::string& field) {
+    return Refusal(R"({"prompt": "secret", )" + field + "}");
+  };
+  EXPECT_EQ(
+      refusal(R"("max_tokens": "5")"),
+      "max_tokens | max_tokens: expected a whole number from -2147483648 to 2147483647, not a "
+      "string");
+  EXPECT_THAT(refusal(R"("max_tokens": 1e3)"), HasSubstr("not 1000.0"));
+  EXPECT_THAT(refusal(R"("n": 99999999999)"), HasSubstr("n: expected a whole number"));
+  EXPECT_THAT(refusal(R"("seed": 18446744073709551615)"), HasSubstr("seed: expected"));
+  EXPECT_EQ(refusal(R"("temperature": "hot")"),
+            "temperature | temperature: expected a number, not a string");
+  EXPECT_EQ(refusal(R"("stream": 1)"), "stream | stream: expected true or false, not 1");
+  EXPECT_EQ(refusal(R"("stop": [1])"), "stop | stop: expected a string or an array of strings");
+  for (const char* field :
+       {R"("presence_penalty": 0.5)", R"("frequency_penalty": 1)", R"("repetition_penalty": 1.1)",
+        R"("logit_bias": {"5": 1})", R"("logprobs": 1)", R"("suffix": "x")", R"("guided_json": {})",
+        R"("response_format": {"type": "json_object"})", R"("use_beam_search": true)"}) {
+    EXPECT_THAT(refusal(field), HasSubstr("is not supported")) << field;
+  }
+  EXPECT_EQ(refusal(R"("best_of": 3)"), "best_of | best_of: is not supported beyond n");
+  EXPECT_EQ(refusal(R"("stream_options": {})"), "stream_options | stream_options: is for streams");
+  EXPECT_EQ(Refusal("[]"), " | the body is an array, not a JSON object");
+  EXPECT_EQ(Refusal("{\"prompt\": "), " | the body is not JSON in UTF-8");
+  EXPECT_EQ(Refusal("{\"prompt\": \"\xff\"}"), " | the body is not JSON in UTF-8");
+  EXPECT_EQ(Refusal(std::string(100000, '[')), " | the body is JSON more than 64 levels deep");
+}
+
+Finished End(uint32_t choice, FinishReason reason, int32_t tokens, bool last) {
+  return {.choice = choice, .reason = reason, .usage = {5, tokens, 2}, .last = last};
+}
+
+TEST(OpenAiTest, AnAnswerHasTheChoicesOfEveryPromptInOrder) {
+  const auto call = Parsed(R"({"prompt": ["a", "b"], "n": 2})");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  answer.Add(1, Delta{.choice = 0, .ids = {1}, .text = "b0"});
+  answer.Add(0, Delta{.choice = 1, .ids = {1}, .text = "a1"});
+  answer.Add(0, Delta{.choice = 0, .ids = {1}, .text = "a"});
+  answer.Add(0, Delta{.choice = 0, .offset = 1, .ids = {2}, .text = "0"});
+  answer.Add(0, End(0, FinishReason::kStop, 2, false));
+  answer.Add(0, End(1, FinishReason::kLength, 1, true));
+  answer.Add(1, End(1, FinishReason::kStop, 0, false));
+  EXPECT_FALSE(answer.ended());
+  answer.Add(1, End(0, FinishReason::kDeadline, 1, true));
+  ASSERT_TRUE(answer.ended());
+  EXPECT_EQ(Json::parse(answer.Whole()), Json::parse(R"({
+      "id": "cmpl-1", "object": "text_completion", "created": 7, "model": "m", "choices": [
+        {"index": 0, "text": "a0", "logprobs": null, "finish_reason": "stop"},
+        {"index": 1, "text": "a1", "logprobs": null, "finish_reason": "length"},
+        {"index": 2, "text": "b0", "logprobs": null, "finish_reason": "length"},
+        {"index": 3, "text": "", "logprobs": null, "finish_reason": "stop"}],
+      "usage": {"prompt_tokens": 10, "completion_tokens": 4, "total_tokens": 14,
+                "prompt_tokens_details": {"cached_tokens": 4}}})"));
+}
+
+// The objects of a stream; "[DONE]" and comments as they are.
+std::vector<std::string> Events(const std::string& stream) {
+  std::vector<std::string> events;
+  for (size_t begin = 0; begin < stream.size();) {
+    const size_t end = stream.find("\n\n", begin);
+    EXPECT_NE(end, std::string::npos);
+    events.push_back(stream.substr(begin, end - begin));
+    begin = end + 2;
+  }
+  return events;
+}
+
+TEST(OpenAiTest, AStreamEndsWithUsageWhereItIsAskedFor) {
+  const auto call =
+      Parsed(R"({"prompt": "a", "stream": true, "stream_options": {"include_usage": true}})");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  EXPECT_EQ(answer.Add(0, Accepted{.id = "r"}), "");
+  const auto delta = Events(answer.Add(0, Delta{.ids = {1}, .text = "x\"\n"}));
+  EXPECT_THAT(delta, ElementsAre(R"(data: {"id":"cmpl-1","object":"text_completion","created":7,)"
+                                 R"("model":"m","choices":[{"index":0,"text":"x\"\n",)"
+                                 R"("logprobs":null,"finish_reason":null}],"usage":null})"));
+  EXPECT_EQ(answer.Add(0, Delta{.offset = 1, .ids = {1}}), "");  // its text is held back
+  EXPECT_EQ(answer.Add(0, Waiting{"a replica was lost"}), ": a replica was lost\n\n");
+  const auto end = Events(answer.Add(0, End(0, FinishReason::kStop, 3, true)));
+  ASSERT_EQ(end.size(), 3u);
+  EXPECT_THAT(end[0], HasSubstr(R"("text":"","logprobs":null,"finish_reason":"stop")"));
+  EXPECT_THAT(end[1], HasSubstr(R"("choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,)"
+                                R"("total_tokens":8,)"));
+  EXPECT_EQ(end[2], "data: [DONE]");
+}
+
+TEST(OpenAiTest, AStreamThatBreaksOffSaysWhy) {
+  const auto call = Parsed(R"({"prompt": ["a", "b"], "stream": true})");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  answer.Add(0, Delta{.ids = {1}, .text = "x"});
+  EXPECT_THAT(Events(answer.Add(0, Internal("broken"))),
+              ElementsAre(R"(data: {"error":{"message":"broken","type":"server_error",)"
+                          R"("param":null,"code":null}})",
+                          "data: [DONE]"));
+  EXPECT_TRUE(answer.ended());
+  EXPECT_EQ(answer.Add(1, Delta{.ids = {1}, .text = "y"}), "");
+}
+
+TEST(OpenAiTest, ErrorsAreOfOpenAisForm) {
+  const auto error = ToOpenAiError(ResourceExhausted("full"), "");
+  EXPECT_EQ(error.http_status, 429);
+  EXPECT_EQ(error.body, R"({"error":{"message":"full","type":"rate_limit_error","param":null,)"
+                        R"("code":"rate_limit_exceeded"}})");
+  EXPECT_EQ(ToOpenAiError(InvalidArgument("x"), "n").http_status, 400);
+  EXPECT_THAT(ToOpenAiError(InvalidArgument("x"), "n").body, HasSubstr(R"("param":"n")"));
+  EXPECT_EQ(ToOpenAiError(NotFound("x")).http_status, 404);
+  EXPECT_EQ(ToOpenAiError(Unavailable("x")).http_status, 503);
+  EXPECT_EQ(ToOpenAiError(absl::DeadlineExceededError("x")).http_status, 504);
+  EXPECT_EQ(ToOpenAiError(Internal("x")).http_status, 500);
+}
+
+}  // namespace
+}  // namespace trireme
