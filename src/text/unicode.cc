@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "text/case_expansions.h"
 #include "text/unicode_additions.h"
 #include "text/utf8.h"
 
@@ -67,6 +68,69 @@ void AppendLowercase(char32_t c, std::string* out) {
   } else {
     AppendUtf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
   }
+}
+
+namespace {
+
+const CaseExpansion* FindExpansion(char32_t c) {
+  const CaseExpansion* found =
+      std::lower_bound(std::begin(kCaseExpansions), std::end(kCaseExpansions), c,
+                       [](const CaseExpansion& e, char32_t value) { return e.first < value; });
+  return found != std::end(kCaseExpansions) && found->first == c ? found : nullptr;
+}
+
+bool IsIn(char32_t c, char32_t first, char32_t last) { return c >= first && c <= last; }
+
+}  // namespace
+
+void AppendUppercase(char32_t c, std::string* out) {
+  if (const CaseExpansion* expansion = FindExpansion(c)) {
+    out->append(expansion->upper);
+  } else {
+    AppendUtf8(static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))), out);
+  }
+}
+
+void AppendTitlecase(char32_t c, std::string* out) {
+  if (const CaseExpansion* expansion = FindExpansion(c)) {
+    out->append(expansion->title);
+  } else {
+    AppendUtf8(static_cast<char32_t>(utf8proc_totitle(static_cast<utf8proc_int32_t>(c))), out);
+  }
+}
+
+bool IsUpper(char32_t c) {  // Lu, and Other_Uppercase
+  return Category(c) == "Lu" || IsIn(c, 0x2160, 0x216F) || IsIn(c, 0x24B6, 0x24CF) ||
+         IsIn(c, 0x1F130, 0x1F149) || IsIn(c, 0x1F150, 0x1F169) || IsIn(c, 0x1F170, 0x1F189);
+}
+
+bool IsLower(char32_t c) {  // Ll, and Other_Lowercase
+  return Category(c) == "Ll" || c == 0xAA || c == 0xBA || IsIn(c, 0x2B0, 0x2B8) ||
+         IsIn(c, 0x2C0, 0x2C1) || IsIn(c, 0x2E0, 0x2E4) || c == 0x345 || c == 0x37A ||
+         IsIn(c, 0x1D2C, 0x1D6A) || c == 0x1D78 || IsIn(c, 0x1D9B, 0x1DBF) || c == 0x2071 ||
+         c == 0x207F || IsIn(c, 0x2090, 0x209C) || IsIn(c, 0x2170, 0x217F) ||
+         IsIn(c, 0x24D0, 0x24E9) || IsIn(c, 0x2C7C, 0x2C7D) || IsIn(c, 0xA69C, 0xA69D) ||
+         c == 0xA770 || IsIn(c, 0xA7F8, 0xA7F9) || IsIn(c, 0xAB5C, 0xAB5F) ||
+         IsIn(c, 0x10780, 0x107BA);
+}
+
+bool IsTitle(char32_t c) { return Category(c) == "Lt"; }
+bool IsAlphabetic(char32_t c) { return Category(c)[0] == 'L'; }
+bool IsDecimal(char32_t c) { return Category(c) == "Nd"; }
+bool IsNumeric(char32_t c) { return Category(c)[0] == 'N'; }
+
+bool IsDigit(char32_t c) {  // Numeric_Type Decimal or Digit
+  return IsDecimal(c) || IsIn(c, 0xB2, 0xB3) || c == 0xB9 || IsIn(c, 0x1369, 0x1371) ||
+         c == 0x19DA || c == 0x2070 || IsIn(c, 0x2074, 0x2079) || IsIn(c, 0x2080, 0x2089) ||
+         IsIn(c, 0x2460, 0x2468) || IsIn(c, 0x2474, 0x247C) || IsIn(c, 0x2488, 0x2490) ||
+         c == 0x24EA || IsIn(c, 0x24F5, 0x24FD) || c == 0x24FF || IsIn(c, 0x2776, 0x277E) ||
+         IsIn(c, 0x2780, 0x2788) || IsIn(c, 0x278A, 0x2792) || IsIn(c, 0x10A40, 0x10A43) ||
+         IsIn(c, 0x10E60, 0x10E68) || IsIn(c, 0x11052, 0x1105A) || IsIn(c, 0x1F100, 0x1F10A);
+}
+
+bool IsPrintable(char32_t c) {
+  const char major = Category(c)[0];
+  return c == ' ' || (major != 'C' && major != 'Z');
 }
 
 namespace {

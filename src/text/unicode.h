@@ -12,6 +12,19 @@ bool IsCombiningMark(char32_t c);  // general category M, as of Unicode 9
 
 // Full lower-casing of one character, without context (no final sigma).
 void AppendLowercase(char32_t c, std::string* out);
+// Full upper- and title-casing of one character: U+00DF becomes "SS" and "Ss".
+void AppendUppercase(char32_t c, std::string* out);
+void AppendTitlecase(char32_t c, std::string* out);
+
+// As Python's str.isupper and the like have it for one character.
+bool IsUpper(char32_t c);       // Uppercase
+bool IsLower(char32_t c);       // Lowercase
+bool IsTitle(char32_t c);       // Lt
+bool IsAlphabetic(char32_t c);  // L
+bool IsDecimal(char32_t c);     // Nd
+bool IsDigit(char32_t c);       // Nd, and digits in circles or raised
+bool IsNumeric(char32_t c);     // N
+bool IsPrintable(char32_t c);   // neither C nor Z, or a space
 
 enum class NormalizationForm { kNfc, kNfd, kNfkc, kNfkd };
 
