@@ -32,7 +32,8 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
   T* values = keys + kTokens * kStride<kD>;
 
   LoadQueries<kD, kPairs<kD>>(queries, a, tile);
-  // What the first pair sees bounds the first step; from the second on, the registers are needed.
+  // The window of the first pair begins in the first step. Derived anew rather than kept: registers
+  // are scarce.
   const auto seen = [&] { return Range{tile.Seen(a, 0).begin, tile.end}; };
   LoadTokens(keys, kTokens, kD, kStride<kD>, a.k_pages, a, tile, tile.begin, seen());
   CommitCopies();
