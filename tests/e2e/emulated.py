@@ -70,7 +70,7 @@ for device, env, why in [("cuda", shared, "ranks 0 and 1 share device 0000:00:00
 failed = run(mpirun(2, "generate", *base, "--tp", "2", "--device", "cuda"), code=1,
              env=one_each | {"TRIREME_EMULATED_NCCL": "error:1:40"}).stderr
 check(re.search(r"rank 1 on \S+: NCCL: unhandled system error; enqueued last: \w+ \d+ of "
-                r"ranks 0,1\n", failed), failed)
+                r"ranks 0,1 \(plan \d+: sequences 1, tokens \d+\)\n", failed), failed)
 check_no_leftovers()
 
 # The bench of exchanges: every communicator, and bus bandwidth as nccl-tests define it.
