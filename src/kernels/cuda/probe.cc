@@ -119,17 +119,20 @@ class Probe : public CudaProbe {
 
   // kRandomBytes of them.
   template <typename T>
-  static std::vector<T> Random() {
-    std::mt19937 random(1);
-    std::vector<T> values(kRandomBytes / sizeof(T));
-    for (T& value : values) {
-      const float x = (static_cast<float>(random() >> 8) + 0.5f) * 0x1p-23f - 1;
-      if constexpr (sizeof(T) == 4) {
-        value = x;
-      } else {
-        value = Bf16FromFloat(x);
+  static const std::vector<T>& Random() {
+    static const std::vector<T> values = [] {
+      std::mt19937 random(1);
+      std::vector<T> made(kRandomBytes / sizeof(T));
+      for (T& value : made) {
+        const float x = (static_cast<float>(random() >> 8) + 0.5f) * 0x1p-23f - 1;
+        if constexpr (sizeof(T) == 4) {
+          value = x;
+        } else {
+          value = Bf16FromFloat(x);
+        }
       }
-    }
+      return made;
+    }();
     return values;
   }
 
