@@ -18,6 +18,8 @@ namespace trireme {
 
 // What a template sees, by its names there.
 struct ChatInput {
+  // As the template shall see them: not every template takes content that is a list of parts, or a
+  // tool call's arguments as the string that OpenAI's clients send instead of an object.
   nlohmann::ordered_json messages = nlohmann::ordered_json::array();
   nlohmann::ordered_json tools;      // null: none. The order of keys is kept.
   nlohmann::ordered_json documents;  // null: none

@@ -93,6 +93,7 @@ TEST(ChatTemplate, BoundsWhatARenderingTakes) {
        "bytes"},
       {"{{ 'x' * 10 ** 18 }}", "bytes"},
       {"{{ [1] * 10 ** 18 }}", "bytes"},
+      {"{{ 'ab' * 2 ** 64 }}", "bytes"},
       {"{{ ('x' * 100000)|replace('x', 'y' * 100000) }}", "bytes"},
       {"{{ ('x' * 100000).join(range(9000)|map('string')) }}", "bytes"},
       {"{{ 'a\nb'|indent(10 ** 12) }}", "indent is too large"},
