@@ -132,20 +132,24 @@ inline const void* Aligned16(const void* address, const char* what) {
   return address;
 }
 
+// A lane reads the row that it names when it comes: what other lanes wrote must be there by then.
 template <bool kTranspose, int N>
 void LoadMatricesInto(uint32_t (&r)[N], const void* row) {
-  if (static_cast<int>(emulator::place.lane) < 8 * N)
-    Aligned16(row, "ldmatrix: a row is not aligned to 16 bytes");
-  const auto result =
-      emulator::Exchange<Registers<N> >(kFullMask, "ldmatrix", row, [](int lane, const auto& rows) {
+  struct Row {
+    uint16_t x[8];
+  } mine = {};
+  if (static_cast<int>(emulator::place.lane) < 8 * N) {
+    std::memcpy(&mine, Aligned16(row, "ldmatrix: a row is not aligned to 16 bytes"), sizeof mine);
+  }
+  const auto result = emulator::Exchange<Registers<N> >(
+      kFullMask, "ldmatrix", mine, [](int lane, const auto& rows) {
         const int g = lane / 4, t = lane % 4;
         Registers<N> out;
         for (int i = 0; i < N; ++i) {
           uint16_t halves[2];
           for (int h = 0; h < 2; ++h) {
             const int from = kTranspose ? 2 * t + h : g, column = kTranspose ? g : 2 * t + h;
-            halves[h] =
-                static_cast<const uint16_t*>(rows[static_cast<size_t>(8 * i + from)])[column];
+            halves[h] = rows[static_cast<size_t>(8 * i + from)].x[column];
           }
           out.r[i] = halves[0] | static_cast<uint32_t>(halves[1]) << 16;
         }
