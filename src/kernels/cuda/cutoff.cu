@@ -97,7 +97,6 @@ __device__ void Descend(CutoffShared& s, const Row& row, const Target& target) {
            (digits == 0 || order >> (64 - 8 * digits) == prefix);
   };
   for (int digits = 0; digits <= kDigits; ++digits) {  // that are known when it begins, but one
-    __syncthreads();
     s.masses[thread] = 0;
     s.counts[thread] = 0;
     __syncthreads();

@@ -175,10 +175,10 @@ template <typename Tile, int kRows, typename P, typename Row>
 __device__ __forceinline__ void LoadTile(P* shared, const P* from, int64_t stride, bool packs,
                                          int column, int end, const Row& row) {
   constexpr int kPacks = kColumns / kPack<P>;
+  static_assert(kRows * kPacks % Tile::kThreads == 0);
   GPU_UNROLL
-  for (int round = 0; round < (kRows * kPacks + Tile::kThreads - 1) / Tile::kThreads; ++round) {
+  for (int round = 0; round < kRows * kPacks / Tile::kThreads; ++round) {
     const int i = static_cast<int>(threadIdx.x) + round * Tile::kThreads;
-    if (i >= kRows * kPacks) break;
     const int r = row(i / kPacks), c = column + i % kPacks * kPack<P>;
     P* to = shared + i / kPacks * kStride<P> + i % kPacks * kPack<P>;
     const P* source = from + r * stride + c;

@@ -228,7 +228,7 @@ void Norm(Tensor y, Tensor r, Tensor x, Tensor w, Tensor b, float eps, cudaStrea
   if (rows == 0 || n == 0) return;
   ForType(x.dtype(), n, [&]<typename T, typename Size>(T, Size) {
     const auto threads = static_cast<unsigned>(
-        std::min<int64_t>(kRowThreads, DivideUp(DivideUp(n, Size::value), kWarp) * kWarp));
+        std::min<int64_t>(kRowThreads, DivideUp(n / Size::value, kWarp) * kWarp));
     const Grid grid = {dim3{static_cast<unsigned>(rows), 1, 1}, dim3{threads, 1, 1},
                        2 * threads / kWarp * sizeof(float), stream};
     Launch<NormKernel<T, Size::value, kAdd, kCentre>>(
