@@ -221,6 +221,7 @@ constexpr Case kCases[] = {
     {7, 3, 3, 2, 20, kF32, kF32},     {5, 2, 4, 1, 64, kF32, kBF16},
     {3, 1, 4, 0, 128, kBF16, kF32},   {2, 1, 8, 5, 256, kF32, kF32},
     {20, 1, 20, 0, 10, kF32, kF32},   {6, 2, 3, 0, 20, kF16, kF16},
+    {20, 2, 17, 1, 8, kBF16, kBF16},  {20, 2, 17, 1, 8, kF32, kF32},
     {5, 2, 4, 1, 128, kF16, kF16},    {3, 1, 4, 0, 256, kF16, kF16},
     {4, 4, 1, 0, 16, kF16, kF32},     {7, 3, 3, 2, 64, kF32, kF16},
 };
@@ -350,6 +351,12 @@ TEST_P(LongTest, SplitsOfAWindow) {
   }
 }
 
+// The largest score of all decides, whichever split has it.
+TEST_P(LongTest, LargeScores) {
+  const Step step(GetParam(), {{1, 700}, {1, 700}, {1, 300}}, 9, 1000);
+  ExpectNear(step.OnDevice(), step.OnCpu(), std::max(2e-3, UnitOf(step.c.type)));
+}
+
 // Among so many sequences that a block takes one split after the other.
 TEST_P(LongTest, SeveralSplitsOfABlock) {
   std::vector<Rows> rows(2500, {0, 1});
@@ -381,8 +388,10 @@ TEST(LongSequence, HasSplitsOfManyPages) {
 }
 
 class EdgeTest : public testing::TestWithParam<Case> {};
-constexpr Case kEdgeCases[] = {
-    {4, 1, 4, 0, 16, kBF16, kBF16}, {4, 1, 4, 0, 16, kF32, kF32}, {4, 1, 4, 0, 16, kF16, kF16}};
+constexpr Case kEdgeCases[] = {{4, 1, 4, 0, 16, kBF16, kBF16},
+                               {4, 1, 4, 0, 16, kF32, kF32},
+                               {4, 1, 4, 0, 16, kF16, kF16},
+                               {4, 1, 4, 0, 10, kF32, kF32}};
 INSTANTIATE_TEST_SUITE_P(Cases, EdgeTest, testing::ValuesIn(kEdgeCases), NameOf);
 
 TEST_P(EdgeTest, NaNStaysInItsRow) {

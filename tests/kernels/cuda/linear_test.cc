@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #include "kernels/cuda/kernels.h"
 #include "kernels/sum_tree.h"
@@ -134,7 +135,7 @@ TEST_P(CudaLinearTest, InfinityAndNanStayInTheirRow) {
   for (const int64_t rows : {3, 4, 8, 30}) {
     Array x = Random(x_type, {rows, 15}, 4);
     for (int64_t c = 0; c < 15; ++c) x.set(c, c == 3 ? HUGE_VALF : 1e-42f);
-    x.set(2 * 15 + 6, std::bit_cast<float>(0x7f800001u));  // a NaN by its last bit
+    x.set(2 * 15, std::bit_cast<float>(0x7f800001u));  // a NaN by its last bit
     const Array y = RunLinear(w, x, y_type, exact);
     for (int64_t i = 0; i < y.size(); ++i) {
       if (i / 33 == 0) {
@@ -235,6 +236,17 @@ TEST_P(CudaLinearPathTest, TermsAddUpInFloat32) {
   ExpectNear(RunLinear(w, x, DType::kBF16, GetParam()), w, x);
 }
 
+// Rows of the largest finite value, which no rounding may make infinite, and of zeros.
+TEST_P(CudaLinearPathTest, TheLargestValueAndNone) {
+  for (const DType w_type : kWeightTypes) {
+    Array small(w_type, {9, 16}), x(DType::kF32, {12, 16});
+    for (int64_t i = 0; i < small.size(); ++i) small.set(i, 0x1p-10f);
+    for (int64_t i = 0; i < 16; ++i) x.set(i, std::numeric_limits<float>::max());
+    const Weights w(small, {.dtype = w_type});
+    ExpectNear(RunLinear(w, x, DType::kF32, GetParam()), w, x);
+  }
+}
+
 TEST_P(CudaLinearPathTest, NoColumns) {
   const Weights w(Array(DType::kF32, {2, 0}), {.bias = {5, 6}});
   for (const int64_t rows : {3, 20}) {
@@ -281,7 +293,8 @@ TEST_P(ExactTest, ARowsBitsDoNotDependOnTheOthers) {
     int n_chunks;
   };
   uint32_t seed = 0;
-  for (const Shape& s : {Shape{200, 70, 1}, Shape{203, 21, 5}, Shape{1096, 150, 8}}) {
+  for (const Shape& s :
+       {Shape{200, 70, 1}, Shape{128, 17, 2}, Shape{203, 21, 5}, Shape{1096, 150, 8}}) {
     const Array matrix = Random(GetParam().w, {s.n, s.k}, ++seed);
     const Weights w(matrix, {.dtype = GetParam().w,
                              .col_bounds = Bounds(s.k, s.n_chunks),
@@ -374,6 +387,25 @@ TEST(Exact, ScratchMemoryIsUsedSliceBySlice) {
     const Array x = Random(DType::kF32, {rows, 83}, 2);
     EXPECT_TRUE(SameBits(RunVerb(run, w, x, DType::kF32), RunLinear(w, x, DType::kF32, true)));
   }
+}
+
+// Which needs that nothing is allocated after the first.
+TEST(Exact, RunsAfterTheFirstCanBeCaptured) {
+  ExactGemm gemm(TestStream(), {.scratch_bytes = 1 << 20});
+  const Weights w(Random(DType::kBF16, {30, 83}, 1), {.dtype = DType::kBF16});
+  const DeviceArray x = Upload(Random(DType::kF32, {5, 83}, 2)), y(DType::kF32, {5, 30}),
+                    again(DType::kF32, {5, 30});
+  gemm.Run(y, x, *w.cuda);
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t exec = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(TestStream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  gemm.Run(again, x, *w.cuda);
+  ASSERT_EQ(cudaStreamEndCapture(TestStream(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&exec, graph, 0), cudaSuccess);
+  EXPECT_EQ(cudaGraphLaunch(exec, TestStream()), cudaSuccess);
+  EXPECT_TRUE(SameBits(Download(again), Download(y)));
+  cudaGraphExecDestroy(exec);
+  cudaGraphDestroy(graph);
 }
 
 TEST(Gemv, ARowsBitsDoNotDependOnTheOthers) {

@@ -6,6 +6,8 @@
 
 #include "gmock/gmock.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/vocab.h"
+#include "kernels/philox.h"
 #include "tests/kernels/cuda/device_array.h"
 
 namespace trireme::cuda {
@@ -180,7 +182,7 @@ TEST_P(CudaOpsTest, Dropout) {
   ForShapes([&](int64_t rows, int64_t n, uint32_t seed) {
     std::vector<DropoutRow> dropout;
     for (int32_t t = 0; t < rows; ++t) {
-      const float p = t % 4 == 0 ? 0.0f : t % 4 == 1 ? 1.0f : 0.3f;
+      const float p = t % 4 == 1 ? 0.0f : t % 4 == 2 ? 1.0f : 0.3f;
       dropout.push_back({p, seed * 0x123456789u + static_cast<uint64_t>(t), 5 * t});
     }
     const Array x = Random(type(), {rows, n}, seed);
@@ -189,6 +191,19 @@ TEST_P(CudaOpsTest, Dropout) {
     PlainOps().Dropout(x, dropout, 11);
     EXPECT_TRUE(SameBits(Result(found), x)) << rows << " x " << n;
   });
+}
+
+TEST_P(CudaOpsTest, DropoutKeepsADrawOfExactlyItsShare) {
+  DropoutRow row;
+  for (uint32_t draw = 1; draw % 256 != 0; row.p = static_cast<float>(draw) * 0x1p-32f) {
+    draw = Philox(++row.seed, {0, 0, 11, kDropoutPurpose})[0];
+  }
+  const Array x = Random(type(), {1, 1}, 1);
+  const DeviceArray found = Upload(x);
+  Cuda().Dropout(found, {&row, 1}, 11);
+  PlainOps().Dropout(x, {&row, 1}, 11);
+  EXPECT_TRUE(SameBits(Result(found), x));
+  EXPECT_NE(x.at(0), 0);
 }
 
 TEST_P(CudaOpsTest, SumParts) {
@@ -344,11 +359,26 @@ TEST(CudaVocabTest, FindCutoffs) {
         EXPECT_EQ(ScoreAt(found, r).id, ScoreAt(expected, r).id)
             << "v " << v << " row " << r << " top_k " << filter.top_k << " top_p " << filter.top_p
             << " min_p " << filter.min_p;
-        if (ScoreAt(expected, r).id < 0) continue;
         EXPECT_EQ(ScoreAt(found, r).score, ScoreAt(expected, r).score);
       }
     }
   }
+}
+
+// What is as likely as min_p says stays; the last of top_k may weigh nothing; shards up to the
+// most.
+TEST(CudaVocabTest, CutoffsAtTheirBounds) {
+  const auto last = [](const std::vector<float>& logits, Filter filter) {
+    const auto n = static_cast<int64_t>(logits.size());
+    std::vector<int64_t> firsts;
+    for (int64_t i = 0; i <= n; ++i) firsts.push_back(i);
+    const DeviceArray found(DType::kI32, {1, 2}), shards = Upload(Floats(logits));
+    Cuda().FindCutoffs(found, shards->As({n, 1, 1}), firsts, {&filter, 1});
+    return ScoreAt(Result(found), 0).id;
+  };
+  EXPECT_EQ(last({0, -std::log(2.0f), -1}, {.min_p = 0.5f}), 1);
+  EXPECT_EQ(last({0, -100, -200}, {.top_k = 2}), 1);
+  EXPECT_EQ(last(std::vector<float>(kMostShards, 1), {.top_k = 3}), 2);
 }
 
 TEST(CudaVocabTest, Ban) {
