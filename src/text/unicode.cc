@@ -110,8 +110,8 @@ bool IsLower(char32_t c) {  // Ll, and Other_Lowercase
          IsIn(c, 0x1D2C, 0x1D6A) || c == 0x1D78 || IsIn(c, 0x1D9B, 0x1DBF) || c == 0x2071 ||
          c == 0x207F || IsIn(c, 0x2090, 0x209C) || IsIn(c, 0x2170, 0x217F) ||
          IsIn(c, 0x24D0, 0x24E9) || IsIn(c, 0x2C7C, 0x2C7D) || IsIn(c, 0xA69C, 0xA69D) ||
-         c == 0xA770 || IsIn(c, 0xA7F8, 0xA7F9) || IsIn(c, 0xAB5C, 0xAB5F) ||
-         IsIn(c, 0x10780, 0x107BA);
+         c == 0xA770 || IsIn(c, 0xA7F8, 0xA7F9) || IsIn(c, 0xAB5C, 0xAB5F) || c == 0x10780 ||
+         IsIn(c, 0x10783, 0x107BA);
 }
 
 bool IsTitle(char32_t c) { return Category(c) == "Lt"; }
