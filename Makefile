@@ -10,7 +10,7 @@ help:
 	@echo 'make demo    serve the bundled model on 2 tensor-parallel ranks and stream a completion'
 	@echo 'make test    every test; the last line is "N passed, N failed, N skipped"'
 	@echo 'make soak    what takes longer: sanitizers, fuzzing, long property tests, the nvcc build'
-	@echo 'make mutants  breaks the CUDA kernels one line at a time; their tests must notice'
+	@echo 'make mutants  breaks the controller core and the CUDA kernels one line at a time; tests must notice'
 	@echo 'make bench   kernels, collectives and the engine on this machine'
 	@echo 'make format  clang-format over the C++ sources'
 	@echo 'make clean   removes build/'
@@ -48,6 +48,7 @@ soak: setup
 	@scripts/soak
 
 mutants: build/build.ninja
+	@ninja -C build controller_test && scripts/mutate-controller
 	@cmake --preset asan >/dev/null
 	@for build in build build/asan; do \
 	  ninja -C $$build cuda_linear_test cuda_attention_test cuda_ops_test || exit 1; done
