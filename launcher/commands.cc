@@ -11,13 +11,14 @@ const std::vector<CommandEntry>& Commands() {
        "  trireme generate --server localhost:8070 --prompt 'Once upon a time'",
        MakeGenerate},
       {"serve", "controller, supervisor and replicas",
-       "  trireme serve --model DIR --tp 2 --replicas 2 --grpc-addr 0.0.0.0:8070\n"
+       "  trireme serve --model DIR --tp 2 --replicas 2 --http-addr 127.0.0.1:8000\n"
        "  trireme serve --model DIR --tp 4 --pp 2 --launch-args '-H node1:4,node2:4'\n"
        "  trireme serve --model DIR --tp 8 --launch srun --launch-args '--nodes=1'\n"
        "  trireme serve --model DIR --tp 2 --launch none    # prints what to start by hand",
        MakeServe},
       {"controller", "the front door alone; replicas dial in",
-       "  trireme controller --grpc-addr 0.0.0.0:8070", MakeController},
+       "  trireme controller --grpc-addr 0.0.0.0:8070 --api-keys keys.txt --insecure",
+       MakeController},
       {"worker", "one rank of a replica",
        "  mpirun -n 4 trireme worker --controller HOST:8070 --model DIR --tp 2 --pp 2\n"
        "  srun --ntasks=8 --mpi=pmix --kill-on-bad-exit=1 trireme worker --controller HOST:8070 "
@@ -29,6 +30,8 @@ const std::vector<CommandEntry>& Commands() {
        MakeTokenize},
       {"stats", "what a server does at the moment, as JSON",
        "  trireme stats --server localhost:8070", MakeStats},
+      {"key", "a new API key, and its line for --api-keys",
+       "  trireme key team-a >> keys.txt    # the key itself comes on stderr", MakeKey},
       {"bench kernels", "how fast each kernel runs, beside the machine's bounds",
        "  trireme bench kernels --rows 1,16,512\n"
        "  trireme bench kernels --shape llama3-8b --activations bf16 --contexts 1024,32768",

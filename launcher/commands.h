@@ -13,6 +13,7 @@ std::unique_ptr<Command> MakeController();
 std::unique_ptr<Command> MakeWorker();
 std::unique_ptr<Command> MakeTokenize();
 std::unique_ptr<Command> MakeStats();
+std::unique_ptr<Command> MakeKey();
 std::unique_ptr<Command> MakeBenchKernels();
 std::unique_ptr<Command> MakeBenchComm();
 std::unique_ptr<Command> MakeBenchEngine();

@@ -9,6 +9,8 @@ class ControllerCommand : public Command {
  public:
   void AddFlags(CLI::App& app) override { door_.AddFlags(app); }
 
+  absl::Status Check() override { return door_.Check(); }
+
   absl::Status Run() override {
     RETURN_IF_ERROR(door_.Open("a replica is linked", {}));
     absl::Status end = door_.Wait();

@@ -166,6 +166,17 @@ std::vector<std::string> ReplicaFlags::Arguments() const {
   return arguments;
 }
 
+void AddReplicaSecret(CLI::App& app, std::string* secret) {
+  app.add_option("--replica-secret", *secret,
+                 "what a replica must know to be one; better given as TRIREME_REPLICA_SECRET")
+      ->type_name("TEXT");
+}
+
+void AddApiKey(CLI::App& app, std::string* key) {
+  app.add_option("--api-key", *key, "that the server asks for; better given as TRIREME_API_KEY")
+      ->type_name("KEY");
+}
+
 void AddLogLevel(CLI::App& app, std::string* level) {
   app.add_option("--log-level", *level, "trace, debug, info, warn, error or off")
       ->check(OneOf({"trace", "debug", "info", "warn", "error", "off"}))

@@ -46,6 +46,13 @@ class ReplicaFlags {
   std::vector<const CLI::Option*> flags_;  // all but --model
 };
 
+// --replica-secret, for both sides. It is better given as TRIREME_REPLICA_SECRET: others see
+// command lines.
+void AddReplicaSecret(CLI::App& app, std::string* secret);
+
+// --api-key, for clients.
+void AddApiKey(CLI::App& app, std::string* key);
+
 // --log-level, for commands whose log somebody reads.
 void AddLogLevel(CLI::App& app, std::string* level);
 

@@ -9,6 +9,7 @@
 #include "launcher/flags.h"
 #include "launcher/validators.h"
 #include "launcher/version.h"
+#include "server/listen_address.h"
 
 namespace trireme {
 
@@ -20,7 +21,31 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "where HTTP clients dial, with OpenAI's API; default: there is none")
       ->transform(ListenAddress())
       ->type_name("HOST:PORT");
+  app.add_option(
+         "--api-keys", api_keys_,
+         "a file of lines `TENANT SHA256-OF-THE-KEY [admin]`, as `trireme key` prints them; "
+         "without it nobody is asked for a key")
+      ->type_name("FILE");
+  AddReplicaSecret(app, &replica_secret_);
+  app.add_flag("--insecure", insecure_,
+               "listen beyond this host although there is no TLS yet: whoever sees the network "
+               "sees prompts and keys");
+  app.add_option("--metrics-compat", metrics_compat_,
+                 "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
+      ->check(OneOf({"trireme", "vllm"}))
+      ->type_name("NAME");
   AddLogLevel(app, &log_level_);
+}
+
+absl::Status FrontDoor::Check() const {
+  for (const auto& [flag, address] :
+       {std::pair("--grpc-addr ", &grpc_addr_), {"--http-addr ", &http_addr_}}) {
+    if (address->empty() || IsLoopback(*address) || insecure_) continue;
+    return InvalidArgument(flag, *address,
+                           ": other hosts can dial it, and there is no TLS yet; give --insecure if "
+                           "you trust the network, or an address such as 127.0.0.1:8070");
+  }
+  return absl::OkStatus();
 }
 
 absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
@@ -30,7 +55,10 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   ControllerService::Options options;
   options.address = grpc_addr_;
   options.http_address = http_addr_;
+  options.api_keys = api_keys_;
+  options.replica_secret = replica_secret_;
   options.version = Version();
+  if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
   options.core.heartbeat_interval =
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/synchronization/mutex.h"
@@ -27,6 +28,9 @@ class FrontDoor {
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
+  // INVALID_ARGUMENT for an address beyond this host without --insecure.
+  absl::Status Check() const;
+
   // `what`: said in the ready line. UNAVAILABLE if the address cannot be listened on.
   absl::Status Open(const std::string& what, Replicas replicas);
   absl::Status Wait();
@@ -41,9 +45,17 @@ class FrontDoor {
   const std::string& address() const { return service_->address(); }
   const std::string& log_level() const { return log_level_; }
 
+  // What replicas have to know; empty: nothing.
+  const std::string& replica_secret() const { return replica_secret_; }
+  void set_replica_secret(std::string secret) { replica_secret_ = std::move(secret); }
+
  private:
   std::string grpc_addr_ = "127.0.0.1:8070";
   std::string http_addr_;
+  std::string metrics_compat_ = "trireme";
+  std::string api_keys_;
+  std::string replica_secret_;
+  bool insecure_ = false;
   std::string log_level_ = "info";
   absl::Mutex mutex_;
   bool ready_ ABSL_GUARDED_BY(mutex_) = false;

@@ -24,6 +24,7 @@ class GenerateCommand : public Command {
     app.add_option("--server", server_, "ask this server instead of loading a model")
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
+    AddApiKey(app, &api_key_);
     app.add_option("--served-model-name", request_.model, "with --server: which of its models")
         ->type_name("NAME");
     app.add_option("--prompt", request_.text, "the text to go on from")->type_name("TEXT");
@@ -93,6 +94,7 @@ class GenerateCommand : public Command {
 
   ReplicaFlags replica_;
   std::string server_;
+  std::string api_key_;
   GenerateRequest request_;
   bool json_ = false;
   bool timings_ = false;
@@ -132,7 +134,7 @@ absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
 absl::Status GenerateCommand::Ask() {
   GenerationOutput output(json_, stdout, request_.n.value_or(1));
   std::promise<void> ended;
-  GenerateClient client(server_);  // its destructor waits for the last call back
+  GenerateClient client(server_, api_key_);  // its destructor waits for the last call back
   const uint64_t key = client.Generate(request_, [&](Event&& event) {
     output.Add(event);
     if (output.ended()) ended.set_value();

@@ -17,6 +17,7 @@ LaunchCommand Mpirun(int n_ranks, const std::vector<std::string>& launch_args) {
   command.argv = {
       "mpirun", "-n", StrCat(n_ranks), "--bind-to", "none", "--mca", "odls_base_sigkill_timeout",
       "0"};
+  command.argv.insert(command.argv.end(), {"-x", "TRIREME_REPLICA_SECRET"});
   if (!NamesHosts(launch_args)) command.argv.push_back("--oversubscribe");
   if (geteuid() == 0) {
     command.env = {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"};

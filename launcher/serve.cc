@@ -13,6 +13,7 @@
 #include "launcher/front_door.h"
 #include "launcher/supervisor.h"
 #include "launcher/validators.h"
+#include "server/keys.h"
 
 namespace trireme {
 namespace {
@@ -54,6 +55,7 @@ class ServeCommand : public Command {
   }
 
   absl::Status Check() override {
+    RETURN_IF_ERROR(door_.Check());
     ASSIGN_OR_RETURN(launch_, ParseLaunch(launch_name_));
     auto arguments = SplitArguments(launch_args_text_);
     if (!arguments.ok()) return Annotate(arguments.status(), "--launch-args");
@@ -78,6 +80,10 @@ class ServeCommand : public Command {
       NoteFailed(replica, StrCat("replica ", replica, " fails again and again: ", why));
     };
     options.start_timeout = std::chrono::milliseconds(std::llround(1e3 * start_timeout_s_));
+    // Nobody else is to join.
+    if (launch_ != Launch::kNone && door_.replica_secret().empty()) {
+      door_.set_replica_secret(NewKey());
+    }
     supervisor_.emplace(std::move(options));
     RETURN_IF_ERROR(
         door_.Open(Describe(), {.silence = FromSeconds(replica_.step_timeout_s()),
@@ -144,7 +150,8 @@ class ServeCommand : public Command {
   LaunchCommand CommandOf(int replica) const {
     LaunchCommand command = MakeLaunchCommand(launch_, replica_.layout().n_ranks(), launch_args_,
                                               WorkerCommandLine(replica));
-    command.env.push_back("TRIREME_CONFIG");  // everything is on the command line
+    command.env.push_back("TRIREME_CONFIG");  // everything else is on the command line
+    command.env.push_back("TRIREME_REPLICA_SECRET=" + door_.replica_secret());
     if (launch_ == Launch::kMpirun && !NamesHosts(launch_args_)) {
       command.cpus = CpuShare(AllowedCpus(), replica, n_replicas_);
     }

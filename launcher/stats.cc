@@ -6,6 +6,7 @@
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "launcher/commands.h"
+#include "launcher/flags.h"
 #include "launcher/validators.h"
 #include "nlohmann/json.hpp"
 #include "server/grpc_util.h"
@@ -76,6 +77,7 @@ class StatsCommand : public Command {
         ->required()
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
+    AddApiKey(app, &api_key_);
   }
 
   absl::Status Run() override {
@@ -83,6 +85,7 @@ class StatsCommand : public Command {
     const auto stub = v1::Control::NewStub(
         grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(), ClientArguments()));
     grpc::ClientContext context;
+    trireme::AddApiKey(api_key_, context);
     v1::GetStatsResponse response;
     const absl::Status status = FromGrpc(stub->GetStats(&context, {}, &response));
     if (!status.ok()) {
@@ -94,6 +97,7 @@ class StatsCommand : public Command {
 
  private:
   std::string server_;
+  std::string api_key_;
 };
 
 }  // namespace

@@ -16,6 +16,7 @@ class WorkerCommand : public Command {
         ->required()
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
+    AddReplicaSecret(app, &client_.secret);
     app.add_option("--controller-timeout", controller_timeout_s_,
                    "seconds to find the controller, at first and whenever it is lost")
         ->transform(Seconds())

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -51,13 +52,35 @@ struct TellSilent {
   std::string reason;
 };
 
+// Something was measured: seconds, tokens or a count.
+enum class Measure {
+  kTimeToFirstToken,
+  kInterTokenLatency,
+  kTimePerOutputToken,
+  kEndToEnd,
+  kQueueTime,
+  kPrefillTime,
+  kDecodeTime,
+  kPromptTokens,
+  kNewTokens,
+  kGenerationTokens,
+  kChoices,
+  kEnded,  // a request, for `reason`
+};
+struct Observe {
+  Measure what;
+  ModelPtr model;
+  double value = 1;
+  std::string_view reason = {};  // of static storage
+};
+
 struct WriteLog {
   bool warning;
   std::string line;  // never a prompt or a text
 };
 
 using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
-                            CloseLink, TellClient, TellSilent, WriteLog>;
+                            CloseLink, TellClient, TellSilent, Observe, WriteLog>;
 using Actions = std::vector<Action>;
 
 }  // namespace trireme

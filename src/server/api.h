@@ -26,6 +26,7 @@ inline Duration FromSeconds(double s) {
 inline constexpr int32_t kMaxChoices = 128;
 
 struct GenerateRequest {
+  std::string tenant;               // whose it is, by its key
   std::string model;                // empty: the only one
   std::string request_id;           // empty: the controller chooses
   std::optional<std::string> text;  // the prompt, or

@@ -56,7 +56,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
     id << "gen-" << std::hex << random_();
     request.request_id = id.str();
   }
-  if (ledger_.HasRequestId(request.request_id)) {
+  if (ledger_.HasRequestId(request.tenant, request.request_id)) {
     return absl::AlreadyExistsError(StrCat("request_id ", request.request_id, " is running"));
   }
   const int32_t n = request.n.value_or(1);
@@ -75,9 +75,12 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   }
   ++counters_.accepted;
   counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
+  out.push_back(Observe{Measure::kPromptTokens, model, static_cast<double>(request.ids.size())});
+  out.push_back(Observe{Measure::kChoices, model, static_cast<double>(n)});
   out.push_back(TellClient{key, std::move(accepted)});
 
   LedgerRequest& accepted_request = ledger_.Add({.key = key,
+                                                 .tenant = std::move(request.tenant),
                                                  .request_id = std::move(request.request_id),
                                                  .model = std::move(model),
                                                  .arrived = arrived});
@@ -166,8 +169,7 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
 
   if (have.empty()) entry.cached_tokens = std::max(entry.cached_tokens, delta.cached_tokens);
   if (!fresh.empty()) {
-    if (!entry.first_id.has_value()) entry.first_id = now;
-    entry.last_id = now;
+    MeasureIds(now, entry, fresh.size(), out);
     entry.fingerprint = replica.info.fingerprint;
     EndPause(now, entry, /*resumed=*/true, out);
     if (Emit(now, entry, fresh, delta.finish.has_value(), out)) return absl::OkStatus();
@@ -176,6 +178,21 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
   }
   if (delta.finish.has_value()) EndAsReplicaSays(now, entry, delta, out);
   return absl::OkStatus();
+}
+
+void Controller::MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out) {
+  const auto observe = [&](Measure what, double value) {
+    out.push_back(Observe{what, entry.model(), value});
+  };
+  observe(Measure::kNewTokens, static_cast<double>(n));
+  if (entry.first_id.has_value()) {
+    observe(Measure::kInterTokenLatency, Seconds(now - *entry.last_id) / static_cast<double>(n));
+  } else {
+    entry.first_id = now;
+    observe(Measure::kTimeToFirstToken, Seconds(now - entry.request->arrived));
+    observe(Measure::kPrefillTime, Seconds(now - *entry.handed_over));
+  }
+  entry.last_id = now;
 }
 
 // Adds `ids` to the ledger and tells the client what they bring. True if a stop string has ended
@@ -238,14 +255,30 @@ void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool re
   finished.usage = entry.usage();
   finished.timings = entry.timings(now);
   finished.last = entry.request->open.size() == 1;
-  if (finished.last) ++counters_.finished;
+  const auto observe = [&](Measure what, double value, std::string_view reason = {}) {
+    out.push_back(Observe{what, entry.model(), value, reason});
+  };
+  observe(Measure::kGenerationTokens, finished.usage.completion_tokens);
+  if (entry.first_id.has_value()) {
+    observe(Measure::kDecodeTime, Seconds(*entry.last_id - *entry.first_id));
+  }
+  if (entry.n_emitted() > 1) {
+    observe(Measure::kTimePerOutputToken, finished.timings.tbt_s_mean);
+  }
+  if (finished.last) {
+    ++counters_.finished;
+    observe(Measure::kEndToEnd, finished.timings.total_s);
+    observe(Measure::kEnded, 1, FinishReasonName(finished.reason));
+  }
   out.push_back(TellClient{entry.request->key, std::move(finished)});
   Remove(now, entry, replica_ended, out);
 }
 
 void Controller::Fail(Time now, LedgerRequest& request, absl::Status status, Actions& out,
                       const LedgerEntry* ended_by_replica) {
-  ++(status.code() == absl::StatusCode::kCancelled ? counters_.cancelled : counters_.failed);
+  const bool cancelled = status.code() == absl::StatusCode::kCancelled;
+  ++(cancelled ? counters_.cancelled : counters_.failed);
+  out.push_back(Observe{Measure::kEnded, request.model, 1, cancelled ? "abort" : "error"});
   out.push_back(TellClient{request.key, std::move(status)});
   for (LedgerEntry* entry : std::vector(request.open)) {
     Remove(now, *entry, entry == ended_by_replica, out);

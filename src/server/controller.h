@@ -89,6 +89,7 @@ class Controller {
   int32_t ContextLength(const ServedModel& model) const { return router_.ContextLength(model); }
   size_t n_requests() const { return ledger_.n_requests(); }
   size_t n_waiting() const;
+  std::map<std::string, size_t> n_waiting_by_model() const;
   // Keys of the requests that the replica has choices of; ascending.
   std::vector<uint64_t> RequestsOn(const LinkedReplica& replica) const;
 
@@ -137,6 +138,7 @@ class Controller {
   absl::Status Apply(Time now, LinkedReplica& replica, SequenceDelta& delta, Actions& out);
   bool Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids, bool replica_ended,
             Actions& out);
+  static void MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out);
   void EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta, Actions& out);
 
   // The end of a choice, and with the last one of its request; `entry` is gone afterwards. Unless

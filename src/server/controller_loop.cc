@@ -114,6 +114,9 @@ void ControllerLoop::Do(SendRegistered& a) {
     options_.on_linked(replica->second.info.number, a.link);
   }
 }
+void ControllerLoop::Do(Observe& a) {
+  if (options_.on_observe) options_.on_observe(a);
+}
 void ControllerLoop::Do(TellSilent& a) {
   if (a.number >= 0 && options_.on_silent) options_.on_silent(a.number, a.link, a.reason);
 }

@@ -39,10 +39,11 @@ class ControllerLoop {
     ControllerOptions core;
     int tokenizer_threads = 2;
     size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
-    // Called on the loop's thread when the number of linked replicas has changed.
+    // All of these are called on the loop's thread.
+    std::function<void(const Observe&)> on_observe;
+    // The number of linked replicas has changed.
     std::function<void(size_t n_replicas)> on_replicas;
-    // Likewise: for whoever started a replica (ReplicaInfo::number), it is linked; it has fallen
-    // silent.
+    // For whoever started a replica (ReplicaInfo::number): it is linked; it has fallen silent.
     std::function<void(int32_t number, uint64_t link)> on_linked;
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
@@ -97,6 +98,7 @@ class ControllerLoop {
   void Do(CloseLink& a);
   void Do(TellClient& a);
   void Do(TellSilent& a);
+  void Do(Observe& a);
   void Do(WriteLog& a);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);

@@ -52,6 +52,8 @@ void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, 
     ++counters_.replayed;
   } else {
     entry.handed_over = now;
+    out.push_back(
+        Observe{Measure::kQueueTime, entry.model(), Seconds(now - entry.request->arrived)});
   }
   out.push_back(SendSubmit{replica.link, entry.sequence});
 }
@@ -76,6 +78,12 @@ std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
   const std::string what = StrCat("waiting for a replica of ", entry.model()->name);
   if (!entry.pause.has_value()) return what;
   return StrCat(pauses_.at(*entry.pause).what, "; ", what);
+}
+
+std::map<std::string, size_t> Controller::n_waiting_by_model() const {
+  std::map<std::string, size_t> n;
+  for (const auto& [model, queue] : queues_) n[model->name] += queue.size();
+  return n;
 }
 
 size_t Controller::n_waiting() const {

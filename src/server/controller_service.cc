@@ -15,7 +15,9 @@
 #include "server/generate_stream.h"
 #include "server/grpc_util.h"
 #include "server/http_service.h"
+#include "server/keys.h"
 #include "server/listen_address.h"
+#include "server/metrics.h"
 #include "server/replica_stream.h"
 #include "trireme/replica/v1/replica.grpc.pb.h"
 #include "trireme/v1/control.grpc.pb.h"
@@ -24,22 +26,29 @@
 namespace trireme {
 namespace {
 
+using google::protobuf::Message;
 using grpc::CallbackServerContext;
 using grpc::ServerUnaryReactor;
 
+std::string Metadata(const CallbackServerContext& context, const char* name) {
+  const auto& metadata = context.client_metadata();
+  const auto it = metadata.find(name);
+  return it == metadata.end() ? "" : std::string(it->second.data(), it->second.size());
+}
+
 class InferenceService : public v1::Inference::CallbackService {
  public:
-  explicit InferenceService(ControllerLoop& loop) : loop_(loop) {}
+  InferenceService(ControllerLoop& loop, const Doorkeeper& door) : loop_(loop), door_(door) {}
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
-      CallbackServerContext*, const v1::GenerateRequest* request) override {
-    return GenerateStream::Start(loop_, *request);
+      CallbackServerContext* context, const v1::GenerateRequest* request) override {
+    return GenerateStream::Start(loop_, Admit(*context), *request);
   }
 
   ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
                                v1::TokenizeResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+    if (auto status = Check(*context, *request); !status.ok()) {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
@@ -55,7 +64,7 @@ class InferenceService : public v1::Inference::CallbackService {
                                  const v1::DetokenizeRequest* request,
                                  v1::DetokenizeResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+    if (auto status = Check(*context, *request); !status.ok()) {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
@@ -69,19 +78,29 @@ class InferenceService : public v1::Inference::CallbackService {
   }
 
  private:
+  absl::StatusOr<Caller> Admit(const CallbackServerContext& context) const {
+    return door_.Admit(Metadata(context, "authorization"));
+  }
+  absl::Status Check(const CallbackServerContext& context, const Message& request) const {
+    RETURN_IF_ERROR(Admit(context).status());
+    return CheckNoUnknownFields(request);
+  }
+
   ControllerLoop& loop_;
+  const Doorkeeper& door_;
 };
 
 class ControlService : public v1::Control::CallbackService {
  public:
-  ControlService(ControllerLoop& loop, std::string version)
-      : loop_(loop), version_(std::move(version)) {}
+  ControlService(ControllerLoop& loop, const Doorkeeper& door, std::string version)
+      : loop_(loop), door_(door), version_(std::move(version)) {}
 
   ServerUnaryReactor* GetModelInfo(CallbackServerContext* context,
                                    const v1::GetModelInfoRequest* request,
                                    v1::GetModelInfoResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    auto status = CheckNoUnknownFields(*request);
+    auto status = door_.Admit(Metadata(*context, "authorization")).status();
+    if (status.ok()) status = CheckNoUnknownFields(*request);
     auto model = loop_.models().Resolve(request->model());
     if (status.ok()) status = model.status();
     if (!status.ok()) {
@@ -98,7 +117,9 @@ class ControlService : public v1::Control::CallbackService {
   ServerUnaryReactor* GetStats(CallbackServerContext* context, const v1::GetStatsRequest* request,
                                v1::GetStatsResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    if (auto status = CheckNoUnknownFields(*request); !status.ok()) {
+    auto status = door_.AdmitAdmin(Metadata(*context, "authorization"));
+    if (status.ok()) status = CheckNoUnknownFields(*request);
+    if (!status.ok()) {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
@@ -125,28 +146,34 @@ class ControlService : public v1::Control::CallbackService {
   }
 
   ControllerLoop& loop_;
+  const Doorkeeper& door_;
   const std::string version_;
 };
 
 class ReplicaLinks : public replica::v1::ReplicaService::CallbackService {
  public:
-  explicit ReplicaLinks(ControllerLoop& loop) : loop_(loop) {}
+  ReplicaLinks(ControllerLoop& loop, const Doorkeeper& door) : loop_(loop), door_(door) {}
 
   grpc::ServerBidiReactor<replica::v1::FromReplica, replica::v1::ToReplica>* Connect(
       CallbackServerContext* context) override {
-    return ReplicaStream::Start(loop_, context);
+    return ReplicaStream::Start(loop_, context,
+                                door_.AdmitsReplica(Metadata(*context, kReplicaSecretHeader)));
   }
 
  private:
   ControllerLoop& loop_;
+  const Doorkeeper& door_;
 };
 
 }  // namespace
 
 struct ControllerService::Impl {
-  explicit Impl(const Options& options)
-      : loop({.core = options.core,
+  Impl(const Options& options, std::unique_ptr<KeyFile> keys)
+      : door(std::move(keys), options.replica_secret),
+        metrics(options.metrics_prefix),
+        loop({.core = options.core,
               .tokenizer_threads = options.tokenizer_threads,
+              .on_observe = [this](const Observe& observed) { metrics.Add(observed); },
               .on_replicas =
                   [this, tell = options.on_replicas](size_t n) {
                     SetReady(n > 0);
@@ -154,9 +181,9 @@ struct ControllerService::Impl {
                   },
               .on_linked = options.on_linked,
               .on_silent = options.on_silent}),
-        inference(loop),
-        control(loop, options.version),
-        replicas(loop) {}
+        inference(loop, door),
+        control(loop, door, options.version),
+        replicas(loop, door) {}
 
   void SetReady(bool now_ready) {
     std::lock_guard lock(mutex);
@@ -174,6 +201,8 @@ struct ControllerService::Impl {
   bool ready ABSL_GUARDED_BY(mutex) = false;
   grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
 
+  const Doorkeeper door;
+  Metrics metrics;
   std::unique_ptr<HttpService> http;  // outlives the loop, which may hold its answers
   ControllerLoop loop;
   InferenceService inference;
@@ -196,7 +225,11 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
 
-  auto impl = std::make_unique<Impl>(options);
+  std::unique_ptr<KeyFile> keys;
+  if (!options.api_keys.empty()) {
+    ASSIGN_OR_RETURN(keys, KeyFile::Open(options.api_keys));
+  }
+  auto impl = std::make_unique<Impl>(options, std::move(keys));
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
@@ -218,8 +251,8 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     impl->ShowHealth();
   }
   if (!options.http_address.empty()) {
-    ASSIGN_OR_RETURN(impl->http,
-                     HttpService::Start(impl->loop, {.server = {.address = options.http_address},
+    ASSIGN_OR_RETURN(impl->http, HttpService::Start(impl->loop, impl->metrics, impl->door,
+                                                    {.server = {.address = options.http_address},
                                                      .version = options.version}));
   }
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);

@@ -17,7 +17,10 @@ class ControllerService {
   struct Options {
     std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
     std::string http_address;             // likewise; empty: no HTTP
-    std::string version;                  // of the program
+    std::string api_keys;                 // a file of KeyFile's; empty: everybody may do everything
+    std::string replica_secret;           // that replicas must know; empty: none
+    std::string metrics_prefix = "trireme_";
+    std::string version;  // of the program
     ControllerOptions core;
     int tokenizer_threads = 2;
     // The number of linked replicas has changed; on a thread of the controller's, must not block.
@@ -27,8 +30,8 @@ class ControllerService {
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
-  // INVALID_ARGUMENT if the address is none; UNAVAILABLE naming the address and the system's reason
-  // if it cannot be listened on.
+  // INVALID_ARGUMENT if the address is none, or of the file of keys; UNAVAILABLE naming the address
+  // and the system's reason if it cannot be listened on.
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(Options options);
   ~ControllerService();  // Stop(false)
 

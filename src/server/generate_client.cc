@@ -15,6 +15,7 @@
 namespace trireme {
 
 struct GenerateClient::State {
+  std::string api_key;
   std::unique_ptr<v1::Inference::Stub> stub;
   std::mutex mutex;
   std::condition_variable none_left;
@@ -33,6 +34,7 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
 
   void Start(uint64_t key) {
     key_ = key;
+    AddApiKey(state_->api_key, context_);
     state_->stub->async()->Generate(&context_, &request_, this);
     StartRead(&incoming_);
     StartCall();
@@ -75,7 +77,9 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
   v1::GenerateEvent incoming_;
 };
 
-GenerateClient::GenerateClient(const std::string& address) : state_(std::make_shared<State>()) {
+GenerateClient::GenerateClient(const std::string& address, const std::string& api_key)
+    : state_(std::make_shared<State>()) {
+  state_->api_key = api_key;
   RouteGrpcLog();
   state_->stub = v1::Inference::NewStub(
       grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), ClientArguments()));

@@ -13,7 +13,8 @@ namespace trireme {
 class GenerateClient {
  public:
   // Dials "host:port" with the first request. A request to where nobody answers ends UNAVAILABLE.
-  explicit GenerateClient(const std::string& address);
+  // `api_key`: empty if the server asks for none.
+  explicit GenerateClient(const std::string& address, const std::string& api_key = "");
   ~GenerateClient();  // cancels what runs and waits for its end
 
   // Events come until one that IsLast, on gRPC's threads, one at a time; they are not read from the

@@ -8,13 +8,17 @@
 
 namespace trireme {
 
-GenerateStream* GenerateStream::Start(ControllerLoop& loop, const v1::GenerateRequest& proto) {
+GenerateStream* GenerateStream::Start(ControllerLoop& loop, absl::StatusOr<Caller> caller,
+                                      const v1::GenerateRequest& proto) {
   std::shared_ptr<GenerateStream> stream(new GenerateStream(loop));
   stream->self_ = stream;
   auto request = FromProto(proto);
-  if (!request.ok()) {
+  if (!caller.ok()) {
+    stream->Tell(caller.status());
+  } else if (!request.ok()) {
     stream->Tell(request.status());
   } else {
+    request->tenant = caller->tenant;
     stream->key_ = loop.Generate(*std::move(request),
                                  [stream](Event&& event) { stream->Tell(std::move(event)); });
   }

@@ -8,6 +8,7 @@
 #include "grpcpp/support/server_callback.h"
 #include "server/controller_loop.h"
 #include "server/event_buffer.h"
+#include "server/keys.h"
 #include "trireme/v1/inference.pb.h"
 
 namespace trireme {
@@ -16,7 +17,8 @@ namespace trireme {
 // is merged. Owns itself until gRPC is done with it.
 class GenerateStream : public grpc::ServerWriteReactor<v1::GenerateEvent> {
  public:
-  static GenerateStream* Start(ControllerLoop& loop, const v1::GenerateRequest& request);
+  static GenerateStream* Start(ControllerLoop& loop, absl::StatusOr<Caller> caller,
+                               const v1::GenerateRequest& request);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;

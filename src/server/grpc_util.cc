@@ -21,6 +21,10 @@ grpc::ChannelArguments ClientArguments() {
   return arguments;
 }
 
+void AddApiKey(const std::string& key, grpc::ClientContext& context) {
+  if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
+}
+
 void RouteGrpcLog() {
   gpr_set_log_function([](gpr_log_func_args* line) {
     // What it says before it aborts is for everybody, the rest for those who look into it.

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "grpcpp/client_context.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "grpcpp/support/status.h"
 
@@ -21,6 +22,12 @@ inline absl::Status FromGrpc(const grpc::Status& status) {
 
 // Of a client: message size, and a redial within a second rather than gRPC's two minutes.
 grpc::ChannelArguments ClientArguments();
+
+// Metadata in which a replica sends the controller's secret.
+inline constexpr char kReplicaSecretHeader[] = "trireme-replica-secret";
+
+// The key that a server asks its clients for; empty: none.
+void AddApiKey(const std::string& key, grpc::ClientContext& context);
 
 // gRPC's own log lines go to ours, as debug lines.
 void RouteGrpcLog();

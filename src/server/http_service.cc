@@ -141,12 +141,15 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
 
 }  // namespace
 
-HttpService::HttpService(ControllerLoop& loop, Options options)
-    : loop_(loop), options_(std::move(options)) {}
+HttpService::HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
+                         Options options)
+    : loop_(loop), metrics_(metrics), door_(door), options_(std::move(options)) {}
 
 absl::StatusOr<std::unique_ptr<HttpService>> HttpService::Start(ControllerLoop& loop,
+                                                                const Metrics& metrics,
+                                                                const Doorkeeper& door,
                                                                 Options options) {
-  std::unique_ptr<HttpService> service(new HttpService(loop, std::move(options)));
+  std::unique_ptr<HttpService> service(new HttpService(loop, metrics, door, std::move(options)));
   ASSIGN_OR_RETURN(service->server_,
                    HttpServer::Start(service->options_.server,
                                      [service = service.get()](HttpRequest request, Reply reply) {
@@ -155,35 +158,54 @@ absl::StatusOr<std::unique_ptr<HttpService>> HttpService::Start(ControllerLoop& 
   return service;
 }
 
+namespace {
+
+void RefuseMethod(HttpReply& reply, const HttpRequest& request, const char* allowed) {
+  OpenAiError error =
+      ToOpenAiError(InvalidArgument(request.path, " takes ", allowed, ", not ", request.method));
+  reply.Send({.status = 405, .body = std::move(error.body), .headers = {{"Allow", allowed}}});
+}
+
+}  // namespace
+
+// What needs no key: whether the server lives and is ready.
+bool HttpService::Probe(const HttpRequest& request, const Reply& reply) {
+  if (request.method != "GET") return false;
+  if (request.path == "/health") {
+    Health(reply);
+  } else if (request.path == "/live") {  // that the loop answers is what it is to live
+    loop_.Look([reply](const Controller&) { SendJson(*reply, {{"live", true}}); });
+  } else {
+    return false;
+  }
+  return true;
+}
+
 void HttpService::Handle(HttpRequest request, Reply reply) {
+  if (Probe(request, reply)) return;
+  const auto caller = door_.Admit(request.headers["authorization"]);
+  if (!caller.ok()) return SendError(*reply, caller.status());
   const std::string& path = request.path;
   const auto get = [&](auto&& answer) {
-    if (request.method == "GET") return answer();
-    reply->Send(
-        {.status = 405,
-         .body = ToOpenAiError(InvalidArgument(path, " takes GET, not ", request.method)).body,
-         .headers = {{"Allow", "GET"}}});
+    request.method == "GET" ? answer() : RefuseMethod(*reply, request, "GET");
   };
   const auto post = [&](auto&& answer) {
-    if (request.method == "POST") return answer();
-    reply->Send(
-        {.status = 405,
-         .body = ToOpenAiError(InvalidArgument(path, " takes POST, not ", request.method)).body,
-         .headers = {{"Allow", "POST"}}});
+    request.method == "POST" ? answer() : RefuseMethod(*reply, request, "POST");
   };
   const std::string models = "/v1/models";
-  if (path == "/v1/completions") return post([&] { Completions(request, reply); });
+  if (path == "/v1/completions") return post([&] { Completions(request, *caller, reply); });
   if (path == models) return get([&] { Models(reply, ""); });
   if (path.starts_with(models + "/")) {
     return get([&] { Models(reply, path.substr(models.size() + 1)); });
   }
   if (path == "/tokenize") return post([&] { Tokenize(request, reply); });
   if (path == "/detokenize") return post([&] { Detokenize(request, reply); });
-  if (path == "/health") return get([&] { Health(reply); });
-  if (path == "/live") {
-    // That the loop answers is what it is to live.
+  if (path == "/metrics") {
     return get([&] {
-      loop_.Look([reply](const Controller&) { SendJson(*reply, {{"live", true}}); });
+      loop_.Look([this, reply](const Controller& controller) {
+        reply->Send({.content_type = "text/plain; version=0.0.4; charset=utf-8",
+                     .body = metrics_.Render(controller)});
+      });
     });
   }
   if (path == "/version") return get([&] { SendJson(*reply, {{"version", options_.version}}); });
@@ -191,10 +213,12 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   reply->Send({.status = 404, .body = std::move(error.body)});
 }
 
-void HttpService::Completions(const HttpRequest& request, const Reply& reply) {
+void HttpService::Completions(const HttpRequest& request, const Caller& caller,
+                              const Reply& reply) {
   std::string param;
   auto call = ParseCompletion(request.body, &param);
   if (!call.ok()) return SendError(*reply, call.status(), param);
+  for (GenerateRequest& each : call->requests) each.tenant = caller.tenant;
   auto model = loop_.models().Resolve(call->model);
   if (!model.ok()) return SendError(*reply, model.status(), "model");
   std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start((*model)->name);

@@ -8,6 +8,8 @@
 #include "base/status.h"
 #include "server/controller_loop.h"
 #include "server/http_server.h"
+#include "server/keys.h"
+#include "server/metrics.h"
 
 namespace trireme {
 
@@ -18,8 +20,11 @@ class HttpService {
     std::string version;  // of the program
   };
 
-  // Both outlive the service's answers: the loop is to be stopped before this is destroyed.
-  static absl::StatusOr<std::unique_ptr<HttpService>> Start(ControllerLoop& loop, Options options);
+  // The loop is to be stopped before this is destroyed: it may hold its answers.
+  static absl::StatusOr<std::unique_ptr<HttpService>> Start(ControllerLoop& loop,
+                                                            const Metrics& metrics,
+                                                            const Doorkeeper& door,
+                                                            Options options);
 
   const std::string& address() const { return server_->address(); }
 
@@ -29,15 +34,19 @@ class HttpService {
  private:
   using Reply = std::shared_ptr<HttpReply>;
 
-  HttpService(ControllerLoop& loop, Options options);
+  HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
+              Options options);
   void Handle(HttpRequest request, Reply reply);
-  void Completions(const HttpRequest& request, const Reply& reply);
+  bool Probe(const HttpRequest& request, const Reply& reply);
+  void Completions(const HttpRequest& request, const Caller& caller, const Reply& reply);
   void Models(const Reply& reply, const std::string& name);
   void Tokenize(const HttpRequest& request, const Reply& reply);
   void Detokenize(const HttpRequest& request, const Reply& reply);
   void Health(const Reply& reply);
 
   ControllerLoop& loop_;
+  const Metrics& metrics_;
+  const Doorkeeper& door_;
   const Options options_;
   std::unique_ptr<HttpServer> server_;
 };

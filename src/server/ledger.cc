@@ -23,7 +23,7 @@ Timings LedgerEntry::timings(Time now) const {
 
 LedgerRequest& Ledger::Add(LedgerRequest request) {
   const uint64_t key = request.key;
-  CHECK(by_request_id_.emplace(request.request_id, key).second);
+  CHECK(by_request_id_.emplace(std::pair(request.tenant, request.request_id), key).second);
   auto [it, is_new] = requests_.emplace(key, std::move(request));
   CHECK(is_new);
   return it->second;
@@ -52,7 +52,7 @@ void Ledger::Erase(LedgerEntry& entry) {
   CHECK_EQ(std::erase(request.open, &entry), 1u);
   CHECK_EQ(entries_.erase(entry.id), 1u);
   if (!request.open.empty()) return;
-  by_request_id_.erase(request.request_id);
+  by_request_id_.erase({request.tenant, request.request_id});
   requests_.erase(request.key);
 }
 

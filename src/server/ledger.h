@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "server/api.h"
@@ -19,8 +20,9 @@ namespace trireme {
 struct LedgerEntry;
 
 struct LedgerRequest {
-  uint64_t key = 0;        // of the client's stream
-  std::string request_id;  // unique among the requests
+  uint64_t key = 0;  // of the client's stream
+  std::string tenant;
+  std::string request_id;  // unique among the tenant's requests
   ModelPtr model;
   Time arrived;
   std::optional<Time> deadline;
@@ -68,13 +70,13 @@ struct LedgerEntry {
 
 class Ledger {
  public:
-  LedgerRequest& Add(LedgerRequest request);  // key and request_id are new
+  LedgerRequest& Add(LedgerRequest request);  // key, and request_id of the tenant, are new
   LedgerEntry& AddChoice(LedgerRequest& request, SequenceRequest sequence, ChoiceText text);
   LedgerRequest* FindRequest(uint64_t key);
   LedgerEntry* Find(uint64_t id);
   const LedgerEntry* Find(uint64_t id) const { return const_cast<Ledger*>(this)->Find(id); }
-  bool HasRequestId(const std::string& request_id) const {
-    return by_request_id_.contains(request_id);
+  bool HasRequestId(const std::string& tenant, const std::string& request_id) const {
+    return by_request_id_.contains({tenant, request_id});
   }
 
   // With its last open choice, a request goes, too.
@@ -87,9 +89,9 @@ class Ledger {
   std::vector<uint64_t> Keys() const;
 
  private:
-  std::map<uint64_t, LedgerRequest> requests_;                          // by key
-  std::unordered_map<uint64_t, std::unique_ptr<LedgerEntry>> entries_;  // by id
-  std::unordered_map<std::string, uint64_t> by_request_id_;             // the key
+  std::map<uint64_t, LedgerRequest> requests_;                             // by key
+  std::unordered_map<uint64_t, std::unique_ptr<LedgerEntry>> entries_;     // by id
+  std::map<std::pair<std::string, std::string>, uint64_t> by_request_id_;  // tenant, id: the key
   uint64_t last_id_ = 0;
 };
 

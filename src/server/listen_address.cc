@@ -23,6 +23,11 @@ absl::Status CheckAddress(const std::string& address, int least_port) {
                          address.empty() ? "an empty text" : address);
 }
 
+bool IsLoopback(const std::string& address) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  return host == "localhost" || host == "[::1]" || host.starts_with("127.");
+}
+
 std::string WhyNotListen(const std::string& address) {
   const size_t colon = address.rfind(':');
   std::string host = address.substr(0, colon);

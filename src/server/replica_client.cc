@@ -110,6 +110,7 @@ absl::Status ReplicaClient::Run() {
       if (stopping_) return absl::OkStatus();
       link_ = &link;
     }
+    if (!options_.secret.empty()) link.context.AddMetadata(kReplicaSecretHeader, options_.secret);
     link.stream = stub->Connect(&link.context);
     Converse(link);
     {

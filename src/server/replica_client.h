@@ -21,6 +21,7 @@ class ReplicaClient {
  public:
   struct Options {
     std::string controller;                                  // "host:port"
+    std::string secret;                                      // that the controller asks for
     Duration controller_timeout = std::chrono::seconds(60);  // to find it, at first and again
     Duration first_redial = std::chrono::milliseconds(100);  // doubles up to …
     Duration longest_redial = std::chrono::seconds(2);

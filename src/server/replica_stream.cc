@@ -13,10 +13,18 @@ namespace trireme {
 using replica::v1::FromReplica;
 using replica::v1::ToReplica;
 
-ReplicaStream* ReplicaStream::Start(ControllerLoop& loop, grpc::CallbackServerContext* context) {
+ReplicaStream* ReplicaStream::Start(ControllerLoop& loop, grpc::CallbackServerContext* context,
+                                    bool admitted) {
   std::shared_ptr<ReplicaStream> stream(new ReplicaStream(loop, context));
   stream->self_ = stream;
-  stream->ReadNext();
+  if (admitted) {
+    stream->ReadNext();
+  } else {
+    spdlog::warn("{} dials as a replica without the secret that replicas are given",
+                 context->peer());
+    stream->Close("it does not know the secret that replicas are given (--replica-secret)",
+                  /*rejected=*/true);
+  }
   return stream.get();
 }
 

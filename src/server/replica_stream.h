@@ -19,7 +19,9 @@ class ReplicaStream
     : public grpc::ServerBidiReactor<replica::v1::FromReplica, replica::v1::ToReplica>,
       public ReplicaLink {
  public:
-  static ReplicaStream* Start(ControllerLoop& loop, grpc::CallbackServerContext* context);
+  // Not `admitted`: it is told so, and that is the end.
+  static ReplicaStream* Start(ControllerLoop& loop, grpc::CallbackServerContext* context,
+                              bool admitted);
 
   void OnReadDone(bool ok) override;
   void OnWriteDone(bool ok) override;

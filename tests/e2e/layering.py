@@ -29,6 +29,8 @@ LIBRARIES = {
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
     r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
     r"boost/.*": r"src/server/http_server\.cc",
+    r"openssl/.*": r"src/server/keys\.cc",
+    r"prometheus/.*": r"src/server/metrics\.cc",
     r"CLI/.*": r"launcher/.*",
     r"pcre2\.h|utf8proc\.h": r"src/text/.*",
 }

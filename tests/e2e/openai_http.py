@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from harness import Server, check, check_equal, model
+from harness import Server, check, check_equal, model, run
 
 server = Server("--model", model("austen"), "--tp", "2", "--http-addr", "127.0.0.1:0")
 HOST, PORT = server.http_address.rsplit(":", 1)
@@ -73,6 +73,17 @@ check_equal(call("GET", "/v1/models/austen")[0], 200, "a model by name")
 check_equal(call("GET", "/health")[0], 200, "health")
 check_equal(call("GET", "/live")[0], 200, "live")
 check("version" in call("GET", "/version")[1], "version")
+
+# What Prometheus is told, checked by its own tool.
+connection = connect()
+connection.request("GET", "/metrics")
+metrics = connection.getresponse().read().decode()
+run(["promtool", "check", "metrics"], stdin=metrics)
+for line in ['trireme_request_success_total{model_name="austen",finished_reason="length"} 5',
+             'trireme_num_requests_running{model_name="austen"} 0', 'trireme_replicas_ready 1',
+             'trireme_time_to_first_token_seconds_count{model_name="austen"} 7',
+             'trireme_generation_tokens_total{model_name="austen"} 280']:
+    check(line in metrics, f"no {line} in\n{metrics}")
 
 for body, wanted, words in [
         (SAMPLED | {"model": "gpt-4"}, 404, "no model is named"),

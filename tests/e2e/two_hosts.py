@@ -77,7 +77,7 @@ try:
         launch_args = (
             f"-H nodea:1,nodeb:1 --mca plm_rsh_agent {rsh_agent(folder)} --mca btl tcp,self "
             f"--mca btl_tcp_if_include {NET}.0/24 --mca oob_tcp_if_include {NET}.0/24")
-        server = Server("--model", directory, "--pp", "2", "--launch-args", launch_args,
+        server = Server("--insecure", "--model", directory, "--pp", "2", "--launch-args", launch_args,
                         grpc_addr=f"{NET}.1:0", around=lambda command: on("a", command))
         found = json.loads(run(on("c", server.client(*request, "--json"))).stdout)
         check_equal(found["token_ids"], alone["token_ids"], "ids over two hosts")

@@ -13,9 +13,10 @@ using testing::Not;
 TEST(LaunchCommand, Mpirun) {
   const LaunchCommand command = MakeLaunchCommand(Launch::kMpirun, 4, {"--mca", "btl", "self,tcp"},
                                                   {"/bin/trireme", "worker"});
-  EXPECT_EQ(Join(command.argv, " "),
-            "mpirun -n 4 --bind-to none --mca odls_base_sigkill_timeout 0 --oversubscribe "
-            "--mca btl self,tcp /bin/trireme worker");
+  EXPECT_EQ(
+      Join(command.argv, " "),
+      "mpirun -n 4 --bind-to none --mca odls_base_sigkill_timeout 0 -x TRIREME_REPLICA_SECRET "
+      "--oversubscribe --mca btl self,tcp /bin/trireme worker");
 }
 
 TEST(LaunchCommand, WhereTheUserNamesHostsTheirSlotsCount) {

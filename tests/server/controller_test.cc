@@ -283,6 +283,40 @@ TEST(ControllerTest, ASilentReplicaIsLost) {
   EXPECT_EQ(bench.clients[key].n_waiting, 1);
 }
 
+// ---- What is measured.
+
+std::vector<double> Observed(const CoreBench& bench, Measure what) {
+  std::vector<double> values;
+  for (const Observe& observed : bench.observed) {
+    if (observed.what == what) values.push_back(observed.value);
+  }
+  return values;
+}
+
+TEST(ControllerTest, MeasuresAreOfTheInjectedClock) {
+  CoreBench bench;
+  bench.Down(bench.Up());
+  const uint64_t key = bench.Generate(Request("abc", 4));
+  bench.Advance(1);
+  const uint64_t link = bench.Up();
+  bench.Advance(0.5);
+  bench.Step(link);
+  bench.Advance(0.25);
+  bench.Report(link, bench.replicas.at(link).Step([] { return 3; }));
+  ASSERT_TRUE(bench.clients[key].ended());
+  EXPECT_THAT(Observed(bench, Measure::kQueueTime), ElementsAre(1));
+  EXPECT_THAT(Observed(bench, Measure::kPrefillTime), ElementsAre(0.5));
+  EXPECT_THAT(Observed(bench, Measure::kTimeToFirstToken), ElementsAre(1.5));
+  EXPECT_THAT(Observed(bench, Measure::kInterTokenLatency), ElementsAre(0.25 / 3));
+  EXPECT_THAT(Observed(bench, Measure::kDecodeTime), ElementsAre(0.25));
+  EXPECT_THAT(Observed(bench, Measure::kEndToEnd), ElementsAre(1.75));
+  EXPECT_THAT(Observed(bench, Measure::kPromptTokens), ElementsAre(3));
+  EXPECT_THAT(Observed(bench, Measure::kNewTokens), ElementsAre(1, 3));
+  EXPECT_THAT(Observed(bench, Measure::kGenerationTokens), ElementsAre(4));
+  EXPECT_THAT(Observed(bench, Measure::kEnded), ElementsAre(1));
+  EXPECT_EQ(bench.observed.back().reason, "length");
+}
+
 // ---- Choices.
 
 std::vector<int32_t> ExpectedChoice(const GenerateRequest& request, uint32_t choice) {

@@ -117,8 +117,9 @@ class CoreBench {
   std::vector<SequenceRequest> handed_over;                     // everything that was submitted
   std::vector<std::pair<uint64_t, uint64_t>> submits, cancels;  // (link, sequence id)
   std::map<uint64_t, CloseLink> closed;                         // by link
-  std::map<uint64_t, int32_t> silent;                           // numbers, by link
-  std::set<uint64_t> sent_home;                                 // links
+  std::vector<Observe> observed;
+  std::map<uint64_t, int32_t> silent;  // numbers, by link
+  std::set<uint64_t> sent_home;        // links
   std::vector<std::string> log;
   int n_heartbeats = 0;
 
@@ -150,6 +151,7 @@ class CoreBench {
     replicas.erase(a.link);
   }
   void Do(TellClient& a) { clients[a.key].Tell(std::move(a.event)); }
+  void Do(Observe& a) { observed.push_back(std::move(a)); }
   void Do(TellSilent& a) { silent[a.link] = a.number; }
   void Do(WriteLog& a) { log.push_back(a.line); }
 
