@@ -32,8 +32,8 @@ class Case:
 
 
 class Build:
-    def __init__(self, build, mutants, jobs):
-        self.build, self.mutants, self.jobs = build, mutants, jobs
+    def __init__(self, build, mutants, sources, jobs):
+        self.build, self.mutants, self.sources, self.jobs = build, mutants, sources, jobs
         self.folder = build / "mutants"
         self.compile, self.link, self.cases = {}, {}, []
         for entry in json.loads((build / "compile_commands.json").read_text()):
@@ -77,10 +77,10 @@ class Build:
         """Links the programs that have every mutant, and asks which cases run which unless it is known."""
         folder = self.folder
         (folder / KERNELS).mkdir(parents=True, exist_ok=True)
-        for file in {mutant.file for mutant in self.mutants}:
+        for file, text in self.sources.items():
             edits = [(begin, end, new.replace("{id}", str(mutant.id))) for mutant in self.mutants
                      if mutant.file == file for begin, end, new in mutant.switch]
-            write(folder / KERNELS / file, applied((SOURCE / KERNELS / file).read_text(), edits))
+            write(folder / KERNELS / file, applied(text, edits))
         flags = [w for w in self.compile[next(iter(self.compile))] if w.startswith("-fsanitize")]
         subprocess.run(["c++", "-std=c++20", "-O2", *flags, f"-DMUTANTS={max(m.id for m in self.mutants)}", "-c",
                         SWITCH / "switch.cc", "-o", folder / "switch.o"], check=True)
@@ -93,6 +93,10 @@ class Build:
         self.linked(self.objects, folder)
         self.cases = cases
         if cases:
+            for program in PROGRAMS:
+                quick = [case for case in cases if case.program == program and case.ms < 200]
+                if self.tried(0, folder, quick) != "survived":
+                    sys.exit(f"mutate-kernels: {program} of {self.build} fails without a mutant")
             return
         with concurrent.futures.ThreadPoolExecutor(self.jobs) as pool:
             self.cases = [case for cases in pool.map(self.recorded, PROGRAMS) for case in cases]
@@ -127,7 +131,7 @@ class Build:
                     ms += cases[taken].ms
                     taken += 1
                 for program in PROGRAMS:
-                    found = self.tried(mutant, folder, [c for c in cases[:taken] if c.program == program])
+                    found = self.tried(mutant.id, folder, [c for c in cases[:taken] if c.program == program])
                     if found != "survived":
                         return found
                 cases = cases[taken:]
@@ -136,13 +140,13 @@ class Build:
             if folder != self.folder:
                 shutil.rmtree(folder)
 
-    def tried(self, mutant, folder, cases):
+    def tried(self, id, folder, cases):
         if not cases:
             return "survived"
         limit = 5 + PATIENCE * sum(case.ms for case in cases) / 1000
         process = subprocess.Popen(
             [folder / cases[0].program, "--gtest_brief=1", "--gtest_fail_fast"], cwd=folder,
-            env=self.environment(TRIREME_MUTANT=str(mutant.id), GTEST_FILTER=":".join(case.name for case in cases)),
+            env=self.environment(TRIREME_MUTANT=str(id), GTEST_FILTER=":".join(case.name for case in cases)),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)))
         try:
@@ -157,8 +161,7 @@ class Build:
         folder = self.folder / f"mutant{mutant.id}"
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(self.folder / "src", folder / "src")
-        text = (SOURCE / KERNELS / mutant.file).read_text()
-        write(folder / KERNELS / mutant.file, applied(text, mutant.edits))
+        write(folder / KERNELS / mutant.file, applied(self.sources[mutant.file], mutant.edits))
         objects = dict(self.objects)
         for target in self.compile:
             if mutant.file.endswith(".cuh") or self.source(target).name == mutant.file:
