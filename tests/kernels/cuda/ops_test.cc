@@ -388,6 +388,10 @@ TEST(CudaVocabTest, Ban) {
   Cuda().Ban(found, banned, 100);
   PlainOps().Ban(logits, banned, 100);
   EXPECT_TRUE(SameBits(Result(found), logits));
+  const Array rest = Floats({1, 2, 3, 4, 5, 6, 7, 8, 9});
+  const DeviceArray left_alone = Upload(rest);  // whatever was banned before
+  Cuda().Ban(left_alone, std::vector<int32_t>{99}, 100);
+  EXPECT_TRUE(SameBits(Result(left_alone), rest));
 }
 
 TEST(CudaVocabTest, PickWinnersAndFeed) {
