@@ -323,6 +323,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   if (options.shape.empty() && world_.rank() == 0) {
     info.tokenizer_json = ReadIfThere(options.model_dir + "/tokenizer.json");
     info.tokenizer_config_json = ReadIfThere(options.model_dir + "/tokenizer_config.json");
+    info.chat_template = ReadIfThere(options.model_dir + "/chat_template.jinja");
   }
   info.eos_ids = config_.eos_ids;
   info.vocab_size = static_cast<int32_t>(config_.vocab);

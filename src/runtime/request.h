@@ -76,6 +76,7 @@ struct ReplicaInfo {
   std::string fingerprint;     // weights, dtypes, KV format, reduction class: equal = same bits
   std::string tokenizer_json;  // text of the files beside the weights; empty if absent
   std::string tokenizer_config_json;
+  std::string chat_template;  // chat_template.jinja
   std::vector<int32_t> eos_ids;
   int32_t vocab_size = 0;
   int32_t context_length = 0;  // prompt + generated ids

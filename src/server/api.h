@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -23,15 +24,18 @@ inline Duration FromSeconds(double s) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
 }
 
+struct Chat;
+
 inline constexpr int32_t kMaxChoices = 128;
 
 struct GenerateRequest {
-  std::string tenant;               // whose it is, by its key
-  std::string model;                // empty: the only one
-  std::string request_id;           // empty: the controller chooses
-  std::optional<std::string> text;  // the prompt, or
-  std::vector<int32_t> ids;         // the prompt; of a text, what the tokenizer made of it
-  std::optional<int32_t> n;         // choices
+  std::string tenant;                // whose it is, by its key
+  std::string model;                 // empty: the only one
+  std::string request_id;            // empty: the controller chooses
+  std::optional<std::string> text;   // the prompt, or
+  std::shared_ptr<const Chat> chat;  // the prompt is made of it (chat.h), or
+  std::vector<int32_t> ids;  // the prompt; of a text or a chat, what the tokenizer made of it
+  std::optional<int32_t> n;  // choices
   std::optional<int32_t> max_tokens;
   std::optional<int32_t> min_tokens;
   std::optional<float> temperature;

@@ -28,6 +28,23 @@ absl::Status CheckText(const ServedModel& model, const std::string& text, size_t
   return absl::OkStatus();
 }
 
+// Of a request's text or chat.
+absl::StatusOr<std::vector<int32_t>> PromptIds(const ServedModel& model,
+                                               const GenerateRequest& request, size_t max_bytes) {
+  std::string text;
+  if (request.chat != nullptr) {
+    RETURN_IF_ERROR(model.chat.status());
+    ASSIGN_OR_RETURN(text, model.chat->Render(*request.chat));
+  } else {
+    text = *request.text;
+  }
+  RETURN_IF_ERROR(CheckText(model, text, max_bytes));
+  // A template writes the special tokens itself.
+  auto ids = model.tokenizer->Encode(text, /*add_special_tokens=*/request.chat == nullptr);
+  if (!ids.ok()) return Annotate(ids.status(), "text");
+  return ids;
+}
+
 }  // namespace
 
 ControllerLoop::ControllerLoop(Options options)
@@ -157,18 +174,16 @@ uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_even
     clients_.emplace(key, std::move(on_event));
   });
   auto model = models_.Resolve(request.model);
-  if (!model.ok() || !request.text.has_value()) {
+  if (!model.ok() || (!request.text.has_value() && request.chat == nullptr)) {
     Admit(key, arrived, std::move(request), std::move(model));
     return key;
   }
   auto shared = std::make_shared<GenerateRequest>(std::move(request));
   const bool queued = pool_.Run([this, key, arrived, shared, model]() mutable {
-    if (auto status = CheckText(**model, *shared->text, options_.max_prompt_bytes); !status.ok()) {
-      return Admit(key, arrived, {}, std::move(status));
-    }
-    auto ids = (*model)->tokenizer->Encode(*shared->text, /*add_special_tokens=*/true);
-    if (!ids.ok()) return Admit(key, arrived, {}, Annotate(ids.status(), "text"));
+    auto ids = PromptIds(**model, *shared, options_.max_prompt_bytes);
+    if (!ids.ok()) return Admit(key, arrived, {}, ids.status());
     shared->ids = *std::move(ids);
+    shared->chat.reset();
     Admit(key, arrived, std::move(*shared), std::move(model));
   });
   if (!queued)

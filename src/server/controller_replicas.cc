@@ -48,6 +48,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   outage_.reset();
   info.tokenizer_json.clear();  // the model has them
   info.tokenizer_config_json.clear();
+  info.chat_template.clear();
   LinkedReplica& replica = router_.Add({.link = link,
                                         .instance = instance,
                                         .info = std::move(info),

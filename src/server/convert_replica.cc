@@ -55,6 +55,7 @@ replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info) {
   proto.set_fingerprint(info.fingerprint);
   proto.set_tokenizer_json(info.tokenizer_json);
   proto.set_tokenizer_config_json(info.tokenizer_config_json);
+  proto.set_chat_template(info.chat_template);
   Assign(info.eos_ids, proto.mutable_eos_ids());
   proto.set_vocab_size(info.vocab_size);
   proto.set_context_length(info.context_length);
@@ -80,6 +81,7 @@ ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto) {
   info.fingerprint = std::move(*proto.mutable_fingerprint());
   info.tokenizer_json = std::move(*proto.mutable_tokenizer_json());
   info.tokenizer_config_json = std::move(*proto.mutable_tokenizer_config_json());
+  info.chat_template = std::move(*proto.mutable_chat_template());
   info.eos_ids = ToVector(proto.eos_ids());
   info.vocab_size = proto.vocab_size();
   info.context_length = proto.context_length();

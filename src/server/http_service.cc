@@ -41,7 +41,7 @@ void SendError(HttpReply& reply, const absl::Status& status, const std::string& 
   reply.Send(std::move(answer));
 }
 
-// One call of /v1/completions: its requests' events, as fast as the client takes them.
+// One call of completions or chats: its requests' events, as fast as the client takes them.
 class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
  public:
   CompletionStream(ControllerLoop& loop, CompletionCall call, std::shared_ptr<HttpReply> reply)
@@ -53,7 +53,8 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
   void Start(const std::string& model) {
     {
       std::lock_guard lock(mutex_);
-      answer_.emplace(call_, RandomId("cmpl-"), SecondsSince1970(), model);
+      answer_.emplace(call_, RandomId(call_.is_chat ? "chatcmpl-" : "cmpl-"), SecondsSince1970(),
+                      model);
     }
     std::vector<uint64_t> keys;
     for (size_t i = 0; i < call_.requests.size(); ++i) {
@@ -193,7 +194,12 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
     request.method == "POST" ? answer() : RefuseMethod(*reply, request, "POST");
   };
   const std::string models = "/v1/models";
-  if (path == "/v1/completions") return post([&] { Completions(request, *caller, reply); });
+  if (path == "/v1/completions") {
+    return post([&] { Complete(ParseCompletion, request, *caller, reply); });
+  }
+  if (path == "/v1/chat/completions") {
+    return post([&] { Complete(ParseChat, request, *caller, reply); });
+  }
   if (path == models) return get([&] { Models(reply, ""); });
   if (path.starts_with(models + "/")) {
     return get([&] { Models(reply, path.substr(models.size() + 1)); });
@@ -213,10 +219,10 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   reply->Send({.status = 404, .body = std::move(error.body)});
 }
 
-void HttpService::Completions(const HttpRequest& request, const Caller& caller,
-                              const Reply& reply) {
+void HttpService::Complete(Parse* parse, const HttpRequest& request, const Caller& caller,
+                           const Reply& reply) {
   std::string param;
-  auto call = ParseCompletion(request.body, &param);
+  auto call = parse(request.body, &param);
   if (!call.ok()) return SendError(*reply, call.status(), param);
   for (GenerateRequest& each : call->requests) each.tenant = caller.tenant;
   auto model = loop_.models().Resolve(call->model);

@@ -10,6 +10,7 @@
 #include "server/http_server.h"
 #include "server/keys.h"
 #include "server/metrics.h"
+#include "server/openai.h"
 
 namespace trireme {
 
@@ -38,7 +39,8 @@ class HttpService {
               Options options);
   void Handle(HttpRequest request, Reply reply);
   bool Probe(const HttpRequest& request, const Reply& reply);
-  void Completions(const HttpRequest& request, const Caller& caller, const Reply& reply);
+  using Parse = absl::StatusOr<CompletionCall>(const std::string& body, std::string* param);
+  void Complete(Parse* parse, const HttpRequest& request, const Caller& caller, const Reply& reply);
   void Models(const Reply& reply, const std::string& name);
   void Tokenize(const HttpRequest& request, const Reply& reply);
   void Detokenize(const HttpRequest& request, const Reply& reply);

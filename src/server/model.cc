@@ -28,6 +28,7 @@ std::string Difference(const ServedModel& a, const ServedModel& b) {
   if (a.eos_ids != b.eos_ids) return "end-of-text ids";
   if (a.tokenizer_json != b.tokenizer_json) return "tokenizer.json";
   if (a.tokenizer_config_json != b.tokenizer_config_json) return "tokenizer_config.json";
+  if (a.chat_template != b.chat_template) return "chat_template.jinja";
   return "";
 }
 
@@ -42,6 +43,7 @@ absl::StatusOr<ModelPtr> ModelRegistry::Prepare(const ReplicaInfo& info) const {
   model->activations = info.activations;
   model->tokenizer_json = info.tokenizer_json;
   model->tokenizer_config_json = info.tokenizer_config_json;
+  model->chat_template = info.chat_template;
   if (auto known = Resolve(info.model); known.ok() && Difference(**known, *model).empty()) {
     return *known;
   }
@@ -52,6 +54,7 @@ absl::StatusOr<ModelPtr> ModelRegistry::Prepare(const ReplicaInfo& info) const {
     }
     model->tokenizer = *std::move(tokenizer);
   }
+  model->chat = ChatTemplates::Make(info.tokenizer_config_json, info.chat_template);
   return model;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "base/status.h"
 #include "runtime/request.h"
+#include "server/chat.h"
 #include "text/tokenizer.h"
 
 namespace trireme {
@@ -17,6 +18,7 @@ namespace trireme {
 struct ServedModel {
   std::string name;
   std::shared_ptr<const Tokenizer> tokenizer;  // null: ids only
+  absl::StatusOr<ChatTemplates> chat = absl::FailedPreconditionError("no templates");  // or why not
   int32_t vocab_size = 0;
   int32_t context_length = 0;
   std::vector<int32_t> eos_ids;
@@ -24,6 +26,7 @@ struct ServedModel {
   std::string activations;
   std::string tokenizer_json;  // what `tokenizer` was made of
   std::string tokenizer_config_json;
+  std::string chat_template;
 };
 
 using ModelPtr = std::shared_ptr<const ServedModel>;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <utility>
 
+#include "server/chat.h"
 #include "server/json_body.h"
 
 namespace trireme {
@@ -129,6 +130,71 @@ GenerateRequest Sampling(JsonBody& body) {
   return request;
 }
 
+void ReadStream(JsonBody& body, CompletionCall& call) {
+  call.stream = body.Bool("stream").value_or(false);
+  if (const Json* options = body.Find("stream_options")) {
+    if (!call.stream) body.Fail("stream_options", "is for streams");
+    if (!options->is_object()) {
+      body.Fail("stream_options", "expected an object");
+    } else if (auto usage = options->find("include_usage");
+               usage != options->end() && !usage->is_null()) {
+      if (!usage->is_boolean())
+        body.Fail("stream_options", "include_usage: expected true or false");
+      call.include_usage = usage->is_boolean() && usage->get<bool>();
+    }
+  }
+}
+
+// "content" as one text; null stays null.
+void FlattenContent(JsonBody& body, Json& message) {
+  auto content = message.find("content");
+  if (content == message.end() || content->is_null() || content->is_string()) return;
+  std::string text;
+  const bool parts = content->is_array() && std::ranges::all_of(*content, [&](const Json& part) {
+                       if (!part.is_object() || part.value("type", Json()) != "text") return false;
+                       auto it = part.find("text");
+                       if (it == part.end() || !it->is_string()) return false;
+                       text += it->get<std::string>();
+                       return true;
+                     });
+  if (!parts) return body.Fail("messages", "content: expected a string or parts of type text");
+  *content = std::move(text);
+}
+
+void ReadArguments(JsonBody& body, Json& message) {
+  auto calls = message.find("tool_calls");
+  if (calls == message.end() || calls->is_null()) return;
+  if (!calls->is_array()) return body.Fail("messages", "tool_calls: expected an array");
+  for (Json& call : *calls) {
+    if (!call.is_object() || !call.contains("function") || !call["function"].is_object()) {
+      return body.Fail("messages", "tool_calls: expected objects with a function");
+    }
+    auto arguments = call["function"].find("arguments");
+    if (arguments == call["function"].end() || !arguments->is_string()) continue;
+    const auto shallow = [](int depth, Json::parse_event_t, Json&) { return depth < 64; };
+    Json parsed = Json::parse(arguments->get<std::string>(), shallow, /*allow_exceptions=*/false);
+    if (parsed.is_object()) *arguments = std::move(parsed);
+  }
+}
+
+Json Messages(JsonBody& body) {
+  const Json* given = body.Find("messages");
+  if (given == nullptr || !given->is_array() || given->empty()) {
+    body.Fail("messages", "expected an array with at least one message");
+    return {};
+  }
+  Json messages = *given;
+  for (Json& message : messages) {
+    if (!message.is_object() || !message.value("role", Json()).is_string()) {
+      body.Fail("messages", "expected objects with a role");
+      return {};
+    }
+    FlattenContent(body, message);
+    ReadArguments(body, message);
+  }
+  return messages;
+}
+
 }  // namespace
 
 OpenAiError ToOpenAiError(const absl::Status& status, const std::string& param) {
@@ -150,23 +216,12 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::str
   common.max_tokens = body.Int("max_tokens").value_or(kDefaultMaxTokens);
   common.echo = body.Bool("echo").value_or(false);
   call.model = common.model;
-  call.stream = body.Bool("stream").value_or(false);
   body.RefuseUnless("logprobs", {false});
   body.RefuseUnless("suffix", {""});
   if (const auto best_of = body.Int("best_of"); best_of && *best_of != common.n.value_or(1)) {
     body.Fail("best_of", "is not supported beyond n");
   }
-  if (const Json* options = body.Find("stream_options")) {
-    if (!call.stream) body.Fail("stream_options", "is for streams");
-    if (!options->is_object()) {
-      body.Fail("stream_options", "expected an object");
-    } else if (auto usage = options->find("include_usage");
-               usage != options->end() && !usage->is_null()) {
-      if (!usage->is_boolean())
-        body.Fail("stream_options", "include_usage: expected true or false");
-      call.include_usage = usage->is_boolean() && usage->get<bool>();
-    }
-  }
+  ReadStream(body, call);
   call.requests = Prompts(body, common);
   if (!body.status().ok()) {
     *param = body.param();
@@ -175,9 +230,44 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::str
   return call;
 }
 
+absl::StatusOr<CompletionCall> ParseChat(const std::string& text, std::string* param) {
+  ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse(text));
+  CompletionCall call{.is_chat = true};
+  GenerateRequest request = Sampling(body);
+  request.max_tokens = body.Int("max_completion_tokens");
+  if (!request.max_tokens.has_value()) request.max_tokens = body.Int("max_tokens");
+  call.model = request.model;
+  ReadStream(body, call);
+  auto chat = std::make_shared<Chat>();
+  chat->messages = Messages(body);
+  chat->add_generation_prompt = body.Bool("add_generation_prompt").value_or(true);
+  if (const Json* variables = body.Find("chat_template_kwargs")) {
+    variables->is_object() ? void(chat->variables = *variables)
+                           : body.Fail("chat_template_kwargs", "expected an object");
+  }
+  if (body.Text("tool_choice") != "none") body.RefuseUnless("tools", {Json::array()});
+  for (const char* field : {"functions", "audio", "web_search_options", "chat_template",
+                            "documents", "reasoning_effort"}) {
+    body.RefuseUnless(field, {});
+  }
+  for (const char* field : {"logprobs", "continue_final_message"}) {
+    body.RefuseUnless(field, {false});
+  }
+  body.RefuseUnless("top_logprobs", {0});
+  body.RefuseUnless("modalities", {Json::array({"text"})});
+  if (!body.status().ok()) {
+    *param = body.param();
+    return body.status();
+  }
+  request.chat = std::move(chat);
+  call.requests.push_back(std::move(request));
+  return call;
+}
+
 CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, int64_t created,
                                    std::string model)
-    : stream_(call.stream),
+    : is_chat_(call.is_chat),
+      stream_(call.stream),
       include_usage_(call.include_usage),
       id_(std::move(id)),
       model_(std::move(model)),
@@ -190,14 +280,20 @@ CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, i
 std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
   if (error_.has_value()) return "";
   const auto text = [&](size_t index, const std::string& more) {
-    if (stream_) return more.empty() ? "" : ChunkOf(index, more, nullptr);
+    if (stream_) return more.empty() ? "" : ChunkOf(index, DeltaOf(more), nullptr);
     choices_[index].text += more;
     return std::string();
   };
   const bool last = IsLast(event);
   std::string out;
   if (auto* accepted = std::get_if<Accepted>(&event)) {
-    for (size_t i = 0; i < n_; ++i) out += text(prompt * n_ + i, accepted->prompt_text);
+    for (size_t i = 0; i < n_; ++i) {
+      if (is_chat_ && stream_) {
+        out += ChunkOf(i, {{"role", "assistant"}, {"content", ""}}, nullptr);
+      } else {
+        out += text(prompt * n_ + i, accepted->prompt_text);
+      }
+    }
   } else if (auto* delta = std::get_if<Delta>(&event)) {
     out = text(prompt * n_ + delta->choice, delta->text);
   } else if (auto* waiting = std::get_if<Waiting>(&event)) {
@@ -211,7 +307,7 @@ std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
     usage.prompt_tokens = finished->usage.prompt_tokens;
     usage.completion_tokens += finished->usage.completion_tokens;
     usage.cached_tokens = std::max(usage.cached_tokens, finished->usage.cached_tokens);
-    if (stream_) out = ChunkOf(index, "", reason);
+    if (stream_) out = ChunkOf(index, is_chat_ ? Json::object() : DeltaOf(""), reason);
   } else {
     error_ = std::get<absl::Status>(event);
     if (stream_) out = ServerSentEvent(ToOpenAiError(*error_).body) + ServerSentEvent("[DONE]");
@@ -221,8 +317,15 @@ std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
   return out;
 }
 
-Json CompletionAnswer::Head() const {
-  return {{"id", id_}, {"object", "text_completion"}, {"created", created_}, {"model", model_}};
+Json CompletionAnswer::Head(bool of_stream) const {
+  const char* object = !is_chat_   ? "text_completion"
+                       : of_stream ? "chat.completion.chunk"
+                                   : "chat.completion";
+  return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
+}
+
+Json CompletionAnswer::DeltaOf(const std::string& text) const {
+  return is_chat_ ? Json{{"content", text}} : Json(text);
 }
 
 Json CompletionAnswer::UsageJson() const {
@@ -238,12 +341,12 @@ Json CompletionAnswer::UsageJson() const {
           {"prompt_tokens_details", {{"cached_tokens", sum.cached_tokens}}}};
 }
 
-std::string CompletionAnswer::ChunkOf(size_t index, const std::string& text,
-                                      const char* finish_reason) const {
-  Json choice = {
-      {"index", index}, {"text", text}, {"logprobs", nullptr}, {"finish_reason", nullptr}};
-  if (finish_reason != nullptr) choice["finish_reason"] = finish_reason;
-  Json chunk = Head();
+std::string CompletionAnswer::ChunkOf(size_t index, Json delta, const char* finish_reason) const {
+  Json choice = {{"index", index}};
+  choice[is_chat_ ? "delta" : "text"] = std::move(delta);
+  choice["logprobs"] = nullptr;
+  choice["finish_reason"] = finish_reason == nullptr ? Json() : Json(finish_reason);
+  Json chunk = Head(/*of_stream=*/true);
   chunk["choices"] = Json::array({std::move(choice)});
   if (include_usage_) chunk["usage"] = nullptr;
   return ServerSentEvent(Dump(chunk));
@@ -252,7 +355,7 @@ std::string CompletionAnswer::ChunkOf(size_t index, const std::string& text,
 std::string CompletionAnswer::EndOfStream() const {
   std::string out;
   if (include_usage_) {
-    Json chunk = Head();
+    Json chunk = Head(/*of_stream=*/true);
     chunk["choices"] = Json::array();
     chunk["usage"] = UsageJson();
     out = ServerSentEvent(Dump(chunk));
@@ -261,13 +364,18 @@ std::string CompletionAnswer::EndOfStream() const {
 }
 
 std::string CompletionAnswer::Whole() const {
-  Json answer = Head();
+  Json answer = Head(/*of_stream=*/false);
   answer["choices"] = Json::array();
   for (size_t i = 0; i < choices_.size(); ++i) {
-    answer["choices"].push_back({{"index", i},
-                                 {"text", choices_[i].text},
-                                 {"logprobs", nullptr},
-                                 {"finish_reason", choices_[i].finish_reason}});
+    Json choice = {{"index", i}};
+    if (is_chat_) {
+      choice["message"] = {{"role", "assistant"}, {"content", choices_[i].text}};
+    } else {
+      choice["text"] = choices_[i].text;
+    }
+    choice["logprobs"] = nullptr;
+    choice["finish_reason"] = choices_[i].finish_reason;
+    answer["choices"].push_back(std::move(choice));
   }
   answer["usage"] = UsageJson();
   return Dump(answer);

@@ -27,7 +27,8 @@ OpenAiError ToOpenAiError(const absl::Status& status, const std::string& param =
 inline constexpr size_t kMaxPrompts = 256;
 
 struct CompletionCall {
-  std::vector<GenerateRequest> requests;  // one per prompt
+  bool is_chat = false;
+  std::vector<GenerateRequest> requests;  // one per prompt; one of a chat
   std::string model;                      // as it was asked for
   bool stream = false;
   bool include_usage = false;
@@ -37,6 +38,10 @@ struct CompletionCall {
 // range, or one that is known, would change the output and is not supported. Fields that nobody
 // knows are ignored; null is unset.
 absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, std::string* param);
+
+// The body of POST /v1/chat/completions, likewise. The content of messages becomes text, arguments
+// of tool calls that are JSON in a string become what they say.
+absl::StatusOr<CompletionCall> ParseChat(const std::string& body, std::string* param);
 
 // What a call's events become. Choices are numbered over the prompts: prompt * n + choice.
 class CompletionAnswer {
@@ -59,12 +64,14 @@ class CompletionAnswer {
     std::string finish_reason;
   };
 
-  nlohmann::ordered_json Head() const;
+  nlohmann::ordered_json Head(bool of_stream) const;
   nlohmann::ordered_json UsageJson() const;
-  std::string ChunkOf(size_t index, const std::string& text, const char* finish_reason) const;
+  // One of a choice; `delta`: what is new of it.
+  std::string ChunkOf(size_t index, nlohmann::ordered_json delta, const char* finish_reason) const;
+  nlohmann::ordered_json DeltaOf(const std::string& text) const;
   std::string EndOfStream() const;
 
-  const bool stream_, include_usage_;
+  const bool is_chat_, stream_, include_usage_;
   const std::string id_, model_;
   const int64_t created_;
   const size_t n_;  // choices of each prompt

@@ -4,11 +4,21 @@ that goes away, a replica that dies mid-stream."""
 import http.client
 import json
 import os
+import pathlib
+import shutil
 import signal
+import tempfile
 
 from harness import Server, check, check_equal, model, run
 
-server = Server("--model", model("austen"), "--tp", "2", "--http-addr", "127.0.0.1:0")
+# The bundled model, with a chat template.
+folder = tempfile.TemporaryDirectory()
+directory = pathlib.Path(folder.name) / "austen"
+shutil.copytree(model("austen"), directory)
+(directory / "chat_template.jinja").write_text(
+    "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}")
+server = Server("--model", str(directory), "--tp", "2", "--http-addr", "127.0.0.1:0")
 HOST, PORT = server.http_address.rsplit(":", 1)
 SAMPLED = {"model": "austen", "prompt": "It is a truth", "max_tokens": 40, "seed": 7, "top_p": 0.9,
            "ignore_eos": True}
@@ -26,10 +36,10 @@ def call(method, path, body=None, connection=None):
     return response.status, json.loads(response.read())
 
 
-def stream(body, after_first=lambda: None):
+def stream(body, after_first=lambda: None, path="/v1/completions"):
     """The objects of a streamed completion; the last line must be [DONE]."""
     connection = connect()
-    connection.request("POST", "/v1/completions", json.dumps(body | {"stream": True}))
+    connection.request("POST", path, json.dumps(body | {"stream": True}))
     response = connection.getresponse()
     check_equal(response.status, 200, "status of a stream")
     check_equal(response.getheader("Content-Type"), "text/event-stream", "its type")
@@ -85,6 +95,18 @@ for line in ['trireme_request_success_total{model_name="austen",finished_reason=
              'trireme_generation_tokens_total{model_name="austen"} 280']:
     check(line in metrics, f"no {line} in\n{metrics}")
 
+# A chat is what its template makes of it.
+rendered = "user: Who is Emma?\nassistant:"
+ids = call("POST", "/tokenize", {"prompt": rendered, "add_special_tokens": False})[1]["tokens"]
+plain = call("POST", "/v1/completions", SAMPLED | {"prompt": ids})[1]["choices"][0]["text"]
+chat = {k: v for k, v in SAMPLED.items() if k != "prompt"} | {
+    "messages": [{"role": "user", "content": " Who is Emma? "}]}
+answer = call("POST", "/v1/chat/completions", chat)[1]
+check_equal(answer["choices"][0]["message"], {"role": "assistant", "content": plain}, "a chat's answer")
+deltas = [e["choices"][0]["delta"] for e in stream(chat, path="/v1/chat/completions")]
+check_equal(deltas[0], {"role": "assistant", "content": ""}, "the first delta of a chat")
+check_equal("".join(d.get("content", "") for d in deltas), plain, "a chat streamed")
+
 for body, wanted, words in [
         (SAMPLED | {"model": "gpt-4"}, 404, "no model is named"),
         (SAMPLED | {"max_tokens": 0}, 400, "max_tokens is 0"),
@@ -114,3 +136,4 @@ events = stream(long, after_first=lambda: os.kill(victim, signal.SIGKILL))
 check_equal(texts(events), undisturbed, "the text of a stream whose replica died")
 check_equal(server.stats()["requests"]["replicas_lost"], 1, "replicas lost")
 server.stop()
+folder.cleanup()

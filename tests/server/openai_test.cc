@@ -3,6 +3,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/chat.h"
 
 namespace trireme {
 namespace {
@@ -171,6 +172,85 @@ TEST(OpenAiTest, AStreamThatBreaksOffSaysWhy) {
                           "data: [DONE]"));
   EXPECT_TRUE(answer.ended());
   EXPECT_EQ(answer.Add(1, Delta{.ids = {1}, .text = "y"}), "");
+}
+
+// ---- Chats.
+
+TEST(OpenAiTest, AChatsMessagesAreMadeReadyForTemplates) {
+  std::string param;
+  const auto call = ParseChat(R"({"model": "m", "max_completion_tokens": 9, "max_tokens": 5,
+      "chat_template_kwargs": {"enable_thinking": false}, "tools": [{"x": 1}], "tool_choice": "none",
+      "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function",
+            "function": {"name": "f", "arguments": "{\"z\": 1, \"a\": [2]}"}}]},
+        {"role": "tool", "content": "ok", "tool_call_id": "1"}]})",
+                              &param);
+  ASSERT_TRUE(call.ok()) << call.status();
+  EXPECT_TRUE(call->is_chat);
+  ASSERT_EQ(call->requests.size(), 1u);
+  EXPECT_EQ(call->requests[0].max_tokens, 9);
+  const Chat& chat = *call->requests[0].chat;
+  EXPECT_EQ(chat.messages[0]["content"], "ab");
+  EXPECT_TRUE(chat.messages[1]["content"].is_null());
+  EXPECT_EQ(chat.messages[1]["tool_calls"][0]["function"]["arguments"].dump(),
+            R"({"z":1,"a":[2]})");
+  EXPECT_EQ(chat.variables.dump(), R"({"enable_thinking":false})");
+  EXPECT_TRUE(chat.add_generation_prompt);
+}
+
+TEST(OpenAiTest, WhatAChatCannotDoIsRefused) {
+  const auto refusal = [](const std::string& fields) {
+    std::string param;
+    return Message(ParseChat("{" + fields + "}", &param).status());
+  };
+  const std::string hi = R"("messages": [{"role": "user", "content": "hi"}])";
+  EXPECT_EQ(refusal(""), "messages: expected an array with at least one message");
+  EXPECT_EQ(refusal(R"("messages": [])"), "messages: expected an array with at least one message");
+  EXPECT_EQ(refusal(R"("messages": ["hi"])"), "messages: expected objects with a role");
+  EXPECT_EQ(refusal(R"("messages": [{"role": 1}])"), "messages: expected objects with a role");
+  EXPECT_EQ(refusal(R"("messages": [{"role": "user", "content": [{"type": "image_url"}]}])"),
+            "messages: content: expected a string or parts of type text");
+  EXPECT_EQ(refusal(hi + R"(, "tools": [{}])"), "tools: is not supported");
+  EXPECT_EQ(refusal(hi + R"(, "logprobs": true)"), "logprobs: is not supported");
+  EXPECT_EQ(refusal(hi + R"(, "response_format": {"type": "json_object"})"),
+            "response_format: is not supported");
+  EXPECT_EQ(
+      refusal(hi + R"(, "response_format": {"type": "text"}, "logprobs": false, "tools": [])"), "");
+}
+
+TEST(OpenAiTest, AChatsAnswerIsAMessage) {
+  std::string param;
+  auto call = *ParseChat(R"({"messages": [{"role": "user", "content": "hi"}]})", &param);
+  CompletionAnswer answer(call, "chatcmpl-1", 7, "m");
+  answer.Add(0, Accepted{});
+  answer.Add(0, Delta{.ids = {1}, .text = "yes"});
+  answer.Add(0, End(0, FinishReason::kStop, 1, true));
+  const Json whole = Json::parse(answer.Whole());
+  EXPECT_EQ(whole["object"], "chat.completion");
+  EXPECT_EQ(whole["choices"].dump(),
+            R"([{"index":0,"message":{"role":"assistant","content":"yes"},"logprobs":null,)"
+            R"("finish_reason":"stop"}])");
+}
+
+TEST(OpenAiTest, AChatsStreamBeginsWithTheRole) {
+  std::string param;
+  auto call =
+      *ParseChat(R"({"messages": [{"role": "user", "content": "hi"}], "stream": true})", &param);
+  CompletionAnswer answer(call, "chatcmpl-1", 7, "m");
+  const auto choice = [](const std::string& event) {
+    return Json::parse(event.substr(6))["choices"][0].dump();
+  };
+  EXPECT_EQ(choice(answer.Add(0, Accepted{})),
+            R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,)"
+            R"("finish_reason":null})");
+  const std::string delta = answer.Add(0, Delta{.ids = {1}, .text = "yes"});
+  EXPECT_THAT(delta, HasSubstr(R"("object":"chat.completion.chunk")"));
+  EXPECT_EQ(choice(delta),
+            R"({"index":0,"delta":{"content":"yes"},"logprobs":null,"finish_reason":null})");
+  const auto end = Events(answer.Add(0, End(0, FinishReason::kLength, 1, true)));
+  ASSERT_EQ(end.size(), 2u);
+  EXPECT_EQ(choice(end[0]), R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length"})");
 }
 
 TEST(OpenAiTest, ErrorsAreOfOpenAisForm) {
