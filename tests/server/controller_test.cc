@@ -544,6 +544,27 @@ TEST(ControllerTest, OneReplicaIsolatesAndTheOtherGoesOn) {
   bench.ExpectEmpty();
 }
 
+TEST(ControllerTest, TheNextSuspectWaitsForTheReplicaThatIsolates) {
+  CoreBench bench;
+  bench.Up();
+  const auto request = Request("a", 60);
+  const uint64_t first = bench.Generate(request), second = bench.Generate(request);
+  for (int i = 0; i < 2; ++i) {
+    bench.Down(bench.core.replicas().begin()->first);
+    if (i == 0) bench.Up();
+  }
+  const uint64_t a = bench.Up(), b = bench.Up();
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(a)), ElementsAre(first));
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(b)), IsEmpty());
+  const uint64_t third = bench.Generate(request);  // not held up by them
+  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(b)), ElementsAre(third));
+  bench.RunToEnd();
+  for (uint64_t key : {first, second, third}) {
+    EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  }
+  bench.ExpectEmpty();
+}
+
 TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
   CoreBench bench;
   const uint64_t a = bench.Up();
@@ -610,6 +631,11 @@ TEST(ControllerTest, InAnOutageRequestsEndWithTheReasonUntilAReplicaComes) {
   bench.RunToEnd();
   EXPECT_EQ(bench.clients[served].ids, Expected(request));
   bench.ExpectEmpty();
+
+  // The next loss is another matter.
+  bench.Down(bench.core.replicas().begin()->first);
+  const uint64_t waits = bench.Generate(request);
+  EXPECT_FALSE(bench.clients[waits].ended());
 }
 
 TEST(ControllerTest, AControllerThatWasStoppedItselfLosesNobody) {
