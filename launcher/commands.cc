@@ -42,6 +42,11 @@ const std::vector<CommandEntry>& Commands() {
        "  trireme bench engine --shape tinyllama-1.1b --dtype bf16\n"
        "  mpirun -n 2 trireme bench engine --shape tinyllama-1.1b --dtype bf16 --tp 2",
        MakeBenchEngine},
+      {"bench serve", "latencies, throughput and goodput of a server under load",
+       "  trireme bench serve --server localhost:8070 --rate 1,2,4 --goodput ttft:200ms,tbt:50ms\n"
+       "  trireme bench serve --server localhost:8000 --protocol http --concurrency 16 "
+       "--prompt-tokens 64..256",
+       MakeBenchServe},
       {"version", "the version", "  trireme version", MakeVersion},
   };
   return kCommands;

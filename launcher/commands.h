@@ -17,6 +17,7 @@ std::unique_ptr<Command> MakeKey();
 std::unique_ptr<Command> MakeBenchKernels();
 std::unique_ptr<Command> MakeBenchComm();
 std::unique_ptr<Command> MakeBenchEngine();
+std::unique_ptr<Command> MakeBenchServe();
 std::unique_ptr<Command> MakeVersion();
 
 }  // namespace trireme

@@ -32,6 +32,16 @@ CLI::Validator Number() {
       "");
 }
 
+CLI::Validator Rate() {
+  return CLI::Validator(
+      [](std::string& text) {
+        double value = 0;
+        if (ParseNumber(text, &value) && value > 0 && value <= 1e6) return std::string();
+        return "expected a number above 0, at most 1e6" + ButNot(text);
+      },
+      "");
+}
+
 CLI::Validator Seconds() {
   return CLI::Validator(
       [](std::string& text) {

@@ -47,6 +47,7 @@ inline CLI::Validator AtLeast(int32_t least) { return Whole<int32_t>(least); }
 // What a float can hold: 0.7, 1e-3, nan, inf.
 CLI::Validator Number();
 
+CLI::Validator Rate();     // requests per second: a number above 0
 CLI::Validator Seconds();  // above 0: 30, 30s, 500ms, 2m, 1h
 CLI::Validator Share();    // above 0, at most 1
 
@@ -62,10 +63,11 @@ CLI::Validator DialledAddress();
 // `each` for whatever stands between the commas.
 CLI::Validator ListOf(CLI::Validator each);
 
-// A flag that takes whole numbers, at least `least`, between commas.
+// A flag that takes numbers between commas: each as the validator says, or whole and at least
+// `least`.
 template <typename T>
-CLI::Option* AddList(CLI::App& app, const std::string& flag, std::vector<T>& values, T least,
-                     const std::string& help) {
+CLI::Option* AddList(CLI::App& app, const std::string& flag, std::vector<T>& values,
+                     CLI::Validator each, const std::string& help) {
   const auto read = [&values](const std::vector<std::string>& lists) {
     values.clear();
     for (const std::string& list : lists) {
@@ -76,8 +78,13 @@ CLI::Option* AddList(CLI::App& app, const std::string& flag, std::vector<T>& val
     }
   };
   return app.add_option_function<std::vector<std::string>>(flag, read, help)
-      ->transform(ListOf(Whole<T>(least)))
+      ->transform(ListOf(std::move(each)))
       ->default_str(Join(values, ","));
+}
+template <typename T>
+CLI::Option* AddList(CLI::App& app, const std::string& flag, std::vector<T>& values, T least,
+                     const std::string& help) {
+  return AddList(app, flag, values, Whole<T>(least), help);
 }
 
 }  // namespace trireme

@@ -18,6 +18,9 @@ absl::Status WriteFile(const std::string& path, std::string_view contents);
 
 bool FileExists(const std::string& path);
 
+// Lets this process have as many files and sockets open as the system lets it.
+void RaiseOpenFileLimit();
+
 // An open file for positioned reads; closed when destroyed. Thread-safe.
 class RandomAccessFile {
  public:

@@ -109,4 +109,17 @@ void GenerateClient::Cancel(uint64_t key) {
   if (it != state_->calls.end()) it->second->Cancel();
 }
 
+absl::StatusOr<std::vector<int32_t>> GenerateClient::Tokenize(const std::string& model,
+                                                              const std::string& text) {
+  v1::TokenizeRequest request;
+  request.set_model(model);
+  request.set_text(text);
+  request.set_add_special_tokens(false);
+  v1::TokenizeResponse response;
+  grpc::ClientContext context;
+  AddApiKey(state_->api_key, context);
+  RETURN_IF_ERROR(FromGrpc(state_->stub->Tokenize(&context, request, &response)));
+  return std::vector<int32_t>(response.ids().begin(), response.ids().end());
+}
+
 }  // namespace trireme

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "server/api.h"
 
@@ -21,6 +22,9 @@ class GenerateClient {
   // network while `on_event` runs. Returns the key to cancel by.
   uint64_t Generate(const GenerateRequest& request, EventCallback on_event);
   void Cancel(uint64_t key);
+
+  // The ids of a text, without special tokens. Blocks.
+  absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& model, const std::string& text);
 
  private:
   class Call;

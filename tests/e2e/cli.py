@@ -16,7 +16,7 @@ base = ["--model", directory, "--prompt", "It was", "--temperature", "0"]
 check("generate" in run([BINARY, "--help"]).stdout, "--help lists the commands")
 check(run([BINARY, "version"]).stdout.startswith("trireme "), "version")
 for command in ("generate", "serve", "controller", "worker", "tokenize", "stats", "bench kernels",
-                "bench comm", "bench engine", "version"):
+                "bench comm", "bench engine", "bench serve", "version"):
     text = run([BINARY, *command.split(), "--help"]).stdout
     check("Examples:" in text, f"{command} --help has examples")
 check("bench engine" in run([BINARY, "bench", "--help"]).stdout, "bench --help lists its commands")

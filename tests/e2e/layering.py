@@ -15,7 +15,7 @@ LAYERS = {
     "runtime": {"kernels", "comm", "parallel"},
     "text": set(),
     "server": {"runtime", "text"},
-    "bench": {"kernels", "comm", "parallel", "runtime"},
+    "bench": {"kernels", "comm", "parallel", "runtime", "server"},
     "launcher": {"kernels", "comm", "parallel", "runtime", "text", "server", "bench"},
 }
 # The library `checkpoint` lives in runtime/ and stands below parallel/.
@@ -28,7 +28,7 @@ LIBRARIES = {
     r"(?!.*\.grpc\.).*\.pb\.h|google/protobuf/.*": r"src/server/.*",
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
     r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
-    r"boost/.*": r"src/server/http_server\.cc",
+    r"boost/.*": r"src/server/http_server\.cc|src/bench/http_target\.cc",
     r"openssl/.*": r"src/server/keys\.cc",
     r"prometheus/.*": r"src/server/metrics\.cc",
     r"CLI/.*": r"launcher/.*",
