@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/log.h"
+#include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/security/server_credentials.h"
@@ -224,6 +225,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   RouteGrpcLog();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  grpc::health::v1::HealthCheckRequest::descriptor();  // links it, for reflection to describe
 
   std::unique_ptr<KeyFile> keys;
   if (!options.api_keys.empty()) {

@@ -98,6 +98,23 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void ReadRequest() {
     stream_.expires_after(server_.options.header_timeout);
+    http::async_read_header(stream_, buffer_, *parser_,
+                            [self = shared_from_this()](error_code error, size_t) {
+                              error ? self->HandleRequest(error) : self->InviteBody();
+                            });
+  }
+
+  // A client may wait to be told that its body will be read (RFC 9110, 10.1.1).
+  void InviteBody() {
+    const bool waits = beast::iequals(parser_->get()[http::field::expect], "100-continue");
+    if (!waits || parser_->is_done() || buffer_.size() > 0) return ReadBody();
+    asio::async_write(stream_, asio::buffer(kContinue),
+                      [self = shared_from_this()](error_code error, size_t) {
+                        error ? self->HandleRequest(error) : self->ReadBody();
+                      });
+  }
+
+  void ReadBody() {
     http::async_read(
         stream_, buffer_, *parser_,
         [self = shared_from_this()](error_code error, size_t) { self->HandleRequest(error); });
@@ -242,6 +259,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   static constexpr size_t kFirstBytes = 4096;
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
   HttpServer::Impl& server_;
   beast::tcp_stream stream_;

@@ -3,6 +3,7 @@
 The binary is $TRIREME_BINARY. A test calls skip(why) where what it needs is absent.
 """
 import ctypes
+import hashlib
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+import venv
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("TRIREME_BINARY", str(SOURCE / "build" / "trireme"))
@@ -28,6 +30,23 @@ ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 def skip(why):
     print(why)
     sys.exit(77)
+
+
+def in_venv(*packages):
+    """Goes on with these packages of PyPI, in a virtual environment that is kept beside the binary."""
+    name = hashlib.sha256(" ".join([sys.version, *packages]).encode()).hexdigest()[:12]
+    folder = pathlib.Path(BINARY).resolve().parent / "venv" / name
+    python, complete = folder / "bin" / "python3", folder / "complete"
+    if sys.prefix == str(folder):
+        return
+    if not complete.exists():
+        venv.create(folder, clear=True, with_pip=True)
+        done = subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                               *packages], capture_output=True, text=True)
+        if done.returncode != 0:
+            skip(f"PyPI's packages cannot be installed: {done.stderr.strip().splitlines()[-1:]}")
+        complete.touch()
+    os.execv(python, [str(python), "-u", *sys.argv])
 
 
 def model(name):

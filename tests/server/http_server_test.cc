@@ -101,6 +101,20 @@ TEST(HttpServerTest, RefusesWhatIsTooLargeOrNoHttp) {
   EXPECT_THAT(answer("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), StartsWith("HTTP/1.1 400"));
 }
 
+TEST(HttpServerTest, InvitesTheBodyOfAClientThatWaitsForThat) {
+  auto server = StartServer(Echo, {.max_body_bytes = 10});
+  const std::string head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: ";
+  Client client(*server);
+  client.Write(head + "3\r\n\r\n");
+  EXPECT_EQ(client.ReadUntil("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
+  client.Write("xyz");
+  EXPECT_THAT(client.ReadUntil("xyz"), StartsWith("HTTP/1.1 200 OK"));
+  client.Write(head + "3\r\n\r\nabc");  // one that does not wait
+  EXPECT_THAT(client.ReadUntil("abc"), StartsWith("HTTP/1.1 200 OK"));
+  client.Write(head + "11\r\n\r\n");
+  EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 413"));
+}
+
 TEST(HttpServerTest, ARequestThatDoesNotComeInTimeEndsItsConnection) {
   auto server = StartServer(Echo, {.header_timeout = std::chrono::milliseconds(20),
                                    .idle_timeout = std::chrono::milliseconds(20)});
