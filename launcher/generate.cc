@@ -4,6 +4,7 @@
 #include <future>
 #include <optional>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "launcher/commands.h"
 #include "launcher/flags.h"
@@ -13,6 +14,7 @@
 #include "launcher/validators.h"
 #include "server/generate_client.h"
 #include "server/local_controller.h"
+#include "server/openai.h"
 
 namespace trireme {
 namespace {
@@ -30,6 +32,10 @@ class GenerateCommand : public Command {
     app.add_option("--prompt", request_.text, "the text to go on from")->type_name("TEXT");
     AddList(app, "--prompt-ids", request_.ids, INT32_MIN, "the same as token ids, such as 1,2,3")
         ->type_name("IDS");
+    app.add_option("--chat", chat_,
+                   "answer a conversation instead: a JSON array of messages with role and content, "
+                   "by the model's chat template")
+        ->type_name("FILE");
     app.add_option("--max-tokens", request_.max_tokens,
                    "tokens to generate at most; default: what the context leaves")
         ->transform(Whole<int32_t>())
@@ -68,8 +74,8 @@ class GenerateCommand : public Command {
   absl::Status Check() override {
     const bool has_model = !replica_.model_dir().empty();
     if (has_model == !server_.empty()) return InvalidArgument("expected --model or --server");
-    if (request_.text.has_value() == !request_.ids.empty()) {
-      return InvalidArgument("expected --prompt or --prompt-ids");
+    if (request_.text.has_value() + !request_.ids.empty() + !chat_.empty() != 1) {
+      return InvalidArgument("expected --prompt, --prompt-ids or --chat");
     }
     if (!has_model) {
       const std::string flag = replica_.FirstGiven();
@@ -82,11 +88,13 @@ class GenerateCommand : public Command {
 
   absl::Status Run() override {
     InitLog("generate", log_level_);
+    RETURN_IF_ERROR(ReadChat());
     interruption_.emplace();  // before other threads
     return server_.empty() ? RunHere() : Ask();
   }
 
  private:
+  absl::Status ReadChat();
   absl::Status RunHere();
   absl::Status AskReplica(ReplicaRank& rank);
   absl::Status Ask();
@@ -96,11 +104,21 @@ class GenerateCommand : public Command {
   std::string server_;
   std::string api_key_;
   GenerateRequest request_;
+  std::string chat_;
   bool json_ = false;
   bool timings_ = false;
   std::string log_level_ = "warn";
   std::optional<Interruption> interruption_;
 };
+
+absl::Status GenerateCommand::ReadChat() {
+  if (chat_.empty()) return absl::OkStatus();
+  ASSIGN_OR_RETURN(const std::string json, ReadFile(chat_));
+  auto chat = ParseMessages(json);
+  if (!chat.ok()) return Annotate(chat.status(), chat_);
+  request_.chat = *std::move(chat);
+  return absl::OkStatus();
+}
 
 absl::Status GenerateCommand::RunHere() {
   ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());

@@ -57,8 +57,13 @@ absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto) {
     case v1::GenerateRequest::kIds:
       request.ids = ToVector(proto.ids().ids());
       break;
+    case v1::GenerateRequest::kChat: {
+      ASSIGN_OR_RETURN(Chat chat, FromProto(proto.chat()));
+      request.chat = std::make_shared<const Chat>(std::move(chat));
+      break;
+    }
     case v1::GenerateRequest::INPUT_NOT_SET:
-      return InvalidArgument("input is missing: text or ids");
+      return InvalidArgument("input is missing: text, ids or chat");
   }
   if (proto.has_n()) request.n = proto.n();
   if (proto.has_max_tokens()) request.max_tokens = proto.max_tokens();
@@ -85,6 +90,8 @@ v1::GenerateRequest ToProto(const GenerateRequest& request) {
   proto.set_request_id(request.request_id);
   if (request.text.has_value()) {
     proto.set_text(*request.text);
+  } else if (request.chat != nullptr) {
+    *proto.mutable_chat() = ToProto(*request.chat);
   } else {
     Assign(request.ids, proto.mutable_ids()->mutable_ids());
   }

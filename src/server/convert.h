@@ -3,6 +3,7 @@
 
 #include "google/protobuf/message.h"
 #include "server/api.h"
+#include "server/chat.h"
 #include "server/controller.h"
 #include "trireme/replica/v1/replica.pb.h"
 #include "trireme/v1/control.pb.h"
@@ -16,6 +17,11 @@ absl::Status CheckNoUnknownFields(const google::protobuf::Message& message);
 // FromProto refuses unknown fields and a request without input; ranges are the controller's matter.
 absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto);
 v1::GenerateRequest ToProto(const GenerateRequest& request);
+
+// Messages as templates see them. INVALID_ARGUMENT naming the field that is no JSON object, or a
+// message without a role.
+absl::StatusOr<Chat> FromProto(const v1::Chat& proto);
+v1::Chat ToProto(const Chat& chat);
 
 // A status event has no message: it is the call's status. An empty or unknown message is an
 // INTERNAL status.

@@ -264,6 +264,14 @@ absl::StatusOr<CompletionCall> ParseChat(const std::string& text, std::string* p
   return call;
 }
 
+absl::StatusOr<std::shared_ptr<const Chat>> ParseMessages(const std::string& json) {
+  ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse("{\"messages\":" + json + "}"));
+  auto chat = std::make_shared<Chat>();
+  chat->messages = Messages(body);
+  RETURN_IF_ERROR(body.status());
+  return chat;
+}
+
 CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, int64_t created,
                                    std::string model)
     : is_chat_(call.is_chat),

@@ -43,6 +43,9 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& body, std::str
 // of tool calls that are JSON in a string become what they say.
 absl::StatusOr<CompletionCall> ParseChat(const std::string& body, std::string* param);
 
+// The messages of a chat alone, as they stand in such a body: a JSON array.
+absl::StatusOr<std::shared_ptr<const Chat>> ParseMessages(const std::string& json);
+
 // What a call's events become. Choices are numbered over the prompts: prompt * n + choice.
 class CompletionAnswer {
  public:

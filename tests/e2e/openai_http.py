@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 
-from harness import Server, check, check_equal, model, run
+from harness import Server, check, check_equal, generate, model, run
 
 # The bundled model, with a chat template.
 folder = tempfile.TemporaryDirectory()
@@ -103,6 +103,11 @@ chat = {k: v for k, v in SAMPLED.items() if k != "prompt"} | {
     "messages": [{"role": "user", "content": " Who is Emma? "}]}
 answer = call("POST", "/v1/chat/completions", chat)[1]
 check_equal(answer["choices"][0]["message"], {"role": "assistant", "content": plain}, "a chat's answer")
+messages = pathlib.Path(folder.name) / "messages.json"
+messages.write_text(json.dumps(chat["messages"]))
+arguments = ["--chat", str(messages), "--max-tokens", "40", "--seed", "7", "--top-p", "0.9", "--ignore-eos"]
+check_equal(server.generate(*arguments)["text"], plain, "a chat over gRPC")
+check_equal(generate("--model", str(directory), *arguments)["text"], plain, "a chat in one process")
 deltas = [e["choices"][0]["delta"] for e in stream(chat, path="/v1/chat/completions")]
 check_equal(deltas[0], {"role": "assistant", "content": ""}, "the first delta of a chat")
 check_equal("".join(d.get("content", "") for d in deltas), plain, "a chat streamed")

@@ -12,6 +12,11 @@ using ProtoMessage = google::protobuf::Message;
 using google::protobuf::util::MessageDifferencer;
 using testing::HasSubstr;
 
+// Fields that hold a JSON object.
+bool IsJson(const FieldDescriptor& f) {
+  return f.name() == "template_kwargs" || f.name() == "arguments" || f.name() == "extra";
+}
+
 // Sets every field of a message, at every depth, to something that is not its default; of a oneof
 // the `pick`-th member.
 void Fill(ProtoMessage& message, int pick) {
@@ -66,7 +71,7 @@ void Fill(ProtoMessage& message, int pick) {
         reflection->SetEnumValue(&message, f, 1);
         break;
       case FieldDescriptor::CPPTYPE_STRING:
-        reflection->SetString(&message, f, StrCat("s", value));
+        reflection->SetString(&message, f, IsJson(*f) ? R"({"s":[1]})" : StrCat("s", value));
         break;
       case FieldDescriptor::CPPTYPE_MESSAGE:
         Fill(*reflection->MutableMessage(&message, f), pick);
@@ -88,7 +93,7 @@ void ExpectRoundTrip(There&& there, int n_picks = 1) {
 }
 
 TEST(ConvertTest, GenerateRequestKeepsEveryField) {
-  ExpectRoundTrip<v1::GenerateRequest>([](auto proto) { return *FromProto(proto); }, 2);
+  ExpectRoundTrip<v1::GenerateRequest>([](auto proto) { return *FromProto(proto); }, 3);
 }
 
 TEST(ConvertTest, EventsKeepEveryField) {
@@ -114,6 +119,56 @@ TEST(ConvertTest, RefusesUnknownFieldsAtAnyDepth) {
   auto* ids = nested.mutable_ids();
   ids->GetReflection()->MutableUnknownFields(ids)->AddVarint(7, 1);
   EXPECT_THAT(Message(FromProto(nested).status()), HasSubstr("field 7 of trireme.v1.TokenIds"));
+}
+
+TEST(ConvertTest, AChatIsWhatItsTemplateSees) {
+  v1::Chat proto;
+  v1::ChatMessage* message = proto.add_messages();
+  message->set_role("assistant");
+  message->set_extra(R"({"reasoning_content": "hm"})");
+  v1::ToolCall* call = message->add_tool_calls();
+  call->set_id("c1");
+  call->set_name("add");
+  call->set_arguments(R"({"b": 1, "a": 2.5})");
+  message = proto.add_messages();
+  message->set_role("tool");
+  message->set_content("");
+  message->set_tool_call_id("c1");
+  message->set_name("add");
+  const Chat chat = *FromProto(proto);
+  EXPECT_TRUE(chat.add_generation_prompt);
+  EXPECT_EQ(chat.variables.dump(), "{}");
+  EXPECT_EQ(chat.messages.dump(),
+            R"([{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function",)"
+            R"("function":{"name":"add","arguments":{"b":1,"a":2.5}}}],"reasoning_content":"hm"},)"
+            R"({"role":"tool","content":"","tool_call_id":"c1","name":"add"}])");
+}
+
+TEST(ConvertTest, RefusesChatsThatNoTemplateCouldRead) {
+  const auto why = [](const v1::Chat& chat) {
+    v1::GenerateRequest request;
+    *request.mutable_chat() = chat;
+    const absl::Status status = FromProto(request).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+    return Message(status);
+  };
+  v1::Chat chat;
+  EXPECT_THAT(why(chat), HasSubstr("chat.messages: expected at least one"));
+  chat.add_messages()->set_role("user");
+  v1::ChatMessage* second = chat.add_messages();
+  EXPECT_THAT(why(chat), HasSubstr("chat.messages[1].role is empty"));
+  second->set_role("assistant");
+  second->set_extra("[]");
+  EXPECT_THAT(why(chat), HasSubstr("chat.messages[1].extra: expected a JSON object"));
+  second->set_extra(R"({"content": "x"})");
+  EXPECT_THAT(why(chat), HasSubstr("chat.messages[1].extra: content has its own field"));
+  second->clear_extra();
+  second->add_tool_calls()->set_arguments("nonsense");
+  EXPECT_THAT(why(chat),
+              HasSubstr("chat.messages[1].tool_calls[0].arguments: expected a JSON object"));
+  second->clear_tool_calls();
+  chat.set_template_kwargs("{\"x\":" + std::string(100, '[') + std::string(100, ']') + "}");
+  EXPECT_THAT(why(chat), HasSubstr("chat.template_kwargs: expected a JSON object"));
 }
 
 TEST(ConvertTest, RefusesARequestWithoutInput) {

@@ -112,6 +112,37 @@ TEST_F(ServiceTest, Generates) {
   EXPECT_GT(log.finished->timings.total_s, 0);
 }
 
+TEST_F(ServiceTest, MakesThePromptOfAChatByTheModelsTemplate) {
+  ReplicaInfo info = Info();
+  info.chat_template = "{% for m in messages %}{{ m.content }} {% endfor %}{{ name }}";
+  LinkedReplica replica(address(), info);
+  WaitServing();
+  auto as_text = Request("once upon time", 20);
+  auto chat = std::make_shared<Chat>();
+  chat->messages = {{{"role", "user"}, {"content", "once"}}, {{"role", "x"}, {"content", "upon"}}};
+  chat->variables = {{"name", "time"}};
+  auto request = as_text;
+  request.text.reset();
+  request.chat = chat;
+  Collector client;
+  client_->Generate(request, client.callback());
+  const auto log = client.WaitEnd();
+  ASSERT_TRUE(log.finished.has_value()) << *log.error;
+  EXPECT_EQ(log.ids, Expected(as_text));
+}
+
+TEST_F(ServiceTest, RefusesAChatForAModelWithoutATemplate) {
+  LinkedReplica replica(address());
+  WaitServing();
+  v1::GenerateRequest request;
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("once");
+  const grpc::Status status = StatusOf(request);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_THAT(status.error_message(), HasSubstr("no chat template"));
+}
+
 TEST_F(ServiceTest, ManyStreamsOverTwoReplicas) {
   LinkedReplica a(address()), b(address());
   a.replica.LetSteps(0);  // until both have some
