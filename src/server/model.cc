@@ -75,7 +75,9 @@ absl::StatusOr<ModelPtr> ModelRegistry::Resolve(const std::string& name) const {
   if (models_.empty()) return Unavailable("no replica has registered yet: retry later");
   if (name.empty()) {
     if (models_.size() == 1) return models_.begin()->second;
-    return InvalidArgument("model is empty, and this server has ", models_.size(), " models");
+    std::vector<std::string> names;
+    for (const auto& [each, model] : models_) names.push_back(each);
+    return InvalidArgument("model is empty; expected one of ", Join(names, ", "));
   }
   auto it = models_.find(name);
   if (it == models_.end()) return NotFound("no model is named \"", name, "\"");
