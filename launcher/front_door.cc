@@ -30,6 +30,10 @@ void FrontDoor::AddFlags(CLI::App& app) {
   app.add_flag("--insecure", insecure_,
                "listen beyond this host although there is no TLS yet: whoever sees the network "
                "sees prompts and keys");
+  app.add_option("--ledger-dir", ledger_dir_,
+                 "a directory for what a controller that is started again has to know of the "
+                 "requests under way; default: they end with this process")
+      ->type_name("DIR");
   app.add_option("--metrics-compat", metrics_compat_,
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
@@ -57,6 +61,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.http_address = http_addr_;
   options.api_keys = api_keys_;
   options.replica_secret = replica_secret_;
+  options.ledger_dir = ledger_dir_;
   options.version = Version();
   if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);

@@ -55,6 +55,7 @@ class FrontDoor {
   std::string metrics_compat_ = "trireme";
   std::string api_keys_;
   std::string replica_secret_;
+  std::string ledger_dir_;
   bool insecure_ = false;
   std::string log_level_ = "info";
   absl::Mutex mutex_;

@@ -66,6 +66,17 @@ class GenerateCommand : public Command {
     app.add_option("--dropout", request_.dropout, "Monte-Carlo dropout probability; default: 0")
         ->transform(Number())
         ->type_name("X");
+    app.add_option("--request-id", request_.request_id,
+                   "its name at the server; the same request of the same name is not run again")
+        ->type_name("ID");
+    app.add_option("--detach", request_.detach_s,
+                   "with --server: it goes on when this client goes, and waits so long for it")
+        ->transform(Seconds())
+        ->type_name("TIME");
+    app.add_option("--reconnect", reconnect_s_,
+                   "with --server: a stream that breaks is resumed, for so long; default: 0")
+        ->transform(Seconds())
+        ->type_name("TIME");
     app.add_flag("--json", json_, "print one JSON object at the end instead of the text");
     app.add_flag("--timings", timings_, "print how fast it was on stderr");
     AddLogLevel(app, &log_level_);
@@ -105,6 +116,7 @@ class GenerateCommand : public Command {
   std::string api_key_;
   GenerateRequest request_;
   std::string chat_;
+  double reconnect_s_ = 0;
   bool json_ = false;
   bool timings_ = false;
   std::string log_level_ = "warn";
@@ -152,7 +164,9 @@ absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
 absl::Status GenerateCommand::Ask() {
   GenerationOutput output(json_, stdout, request_.n.value_or(1));
   std::promise<void> ended;
-  GenerateClient client(server_, api_key_);  // its destructor waits for the last call back
+  // Its destructor waits for the last call back.
+  GenerateClient client(
+      {.address = server_, .api_key = api_key_, .reconnect = FromSeconds(reconnect_s_)});
   const uint64_t key = client.Generate(request_, [&](Event&& event) {
     output.Add(event);
     if (output.ended()) ended.set_value();

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "server/api.h"
+#include "server/ledger_record.h"
 #include "server/model.h"
 
 namespace trireme {
@@ -74,13 +75,18 @@ struct Observe {
   std::string_view reason = {};  // of static storage
 };
 
+// To be on disk before what follows is done.
+struct AppendRecord {
+  LedgerRecord record;
+};
+
 struct WriteLog {
   bool warning;
   std::string line;  // never a prompt or a text
 };
 
 using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
-                            CloseLink, TellClient, TellSilent, Observe, WriteLog>;
+                            CloseLink, TellClient, TellSilent, Observe, AppendRecord, WriteLog>;
 using Actions = std::vector<Action>;
 
 }  // namespace trireme

@@ -70,6 +70,11 @@ absl::Status CheckNames(const GenerateRequest& request) {
     const double timeout = *request.timeout_s;
     RETURN_IF_ERROR(CheckRange(timeout > 0, timeout, "timeout_s", "finite and above 0"));
   }
+  if (request.detach_s.has_value()) {
+    const double ttl = *request.detach_s;
+    RETURN_IF_ERROR(CheckRange(ttl > 0 && ttl <= kMaxDetachSeconds, ttl, "detach_ttl_s",
+                               StrCat("in (0, ", kMaxDetachSeconds, "]")));
+  }
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -26,7 +27,15 @@ inline Duration FromSeconds(double s) {
 
 struct Chat;
 
+// What a client that comes back holds of one choice.
+struct Held {
+  int32_t n_ids = 0;
+  std::optional<int64_t> text_bytes;  // not given: the text of those ids
+};
+
 inline constexpr int32_t kMaxChoices = 128;
+inline constexpr double kDefaultDetachSeconds = 600;
+inline constexpr double kMaxDetachSeconds = 86400;
 
 struct GenerateRequest {
   std::string tenant;                // whose it is, by its key
@@ -51,6 +60,9 @@ struct GenerateRequest {
   std::string cache_salt;
   bool echo = false;
   std::optional<float> dropout;
+  std::optional<double> detach_s;  // goes on without its client, that may come back so much later
+  std::optional<std::map<uint32_t, Held>> resume;  // it has come back, with this of each choice
+  std::string digest;  // of what the client sent but `resume`: equal ones ask for the same
 };
 
 struct Accepted {

@@ -48,6 +48,13 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   if (known == models_.end() || known->second != model) {
     return Unavailable("model ", model->name, " has just been replaced: retry");
   }
+  if (!request.request_id.empty()) {
+    LedgerRequest* same = ledger_.FindRequest(request.tenant, request.request_id);
+    if (same != nullptr) return Attach(now, key, *same, request, out);
+  }
+  if (request.resume.has_value()) {
+    return NotFound("there is no request ", request.request_id, " to go on with");
+  }
   if (outage_.has_value() && !router_.AnyOf(*model)) return Unavailable("no replica: ", *outage_);
   ASSIGN_OR_RETURN(SequenceRequest sequence,
                    MakeSequence(request, *model, router_.ContextLength(*model), random_()));
@@ -56,67 +63,84 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
     id << "gen-" << std::hex << random_();
     request.request_id = id.str();
   }
-  if (ledger_.HasRequestId(request.tenant, request.request_id)) {
-    return absl::AlreadyExistsError(StrCat("request_id ", request.request_id, " is running"));
-  }
   const int32_t n = request.n.value_or(1);
-  if (ledger_.n_choices() + n > options_.max_requests) {
-    return ResourceExhausted(ledger_.n_choices(), " requests are running or waiting: retry later");
+  if (ledger_.n_open() + n > options_.max_requests) {
+    return ResourceExhausted(ledger_.n_open(), " requests are running or waiting: retry later");
   }
 
   Accepted accepted{.id = request.request_id, .seed = sequence.sampling.seed};
-  if (request.echo) {
-    accepted.prompt_ids = request.ids;
-    if (request.text.has_value()) {
-      accepted.prompt_text = *std::move(request.text);
-    } else if (model->tokenizer != nullptr) {
-      accepted.prompt_text = model->tokenizer->Decode(request.ids, /*skip_special_tokens=*/false);
-    }
-  }
+  if (request.echo) TellPrompt(*model, request.ids, request, accepted);
   ++counters_.accepted;
   counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
   out.push_back(Observe{Measure::kPromptTokens, model, static_cast<double>(request.ids.size())});
   out.push_back(Observe{Measure::kChoices, model, static_cast<double>(n)});
-  out.push_back(TellClient{key, std::move(accepted)});
 
-  LedgerRequest& accepted_request = ledger_.Add({.key = key,
-                                                 .tenant = std::move(request.tenant),
-                                                 .request_id = std::move(request.request_id),
-                                                 .model = std::move(model),
-                                                 .arrived = arrived});
+  LedgerRequest& added =
+      ledger_.Add({.key = key,
+                   .client = key,
+                   .tenant = std::move(request.tenant),
+                   .request_id = std::move(request.request_id),
+                   .digest = std::move(request.digest),
+                   .model = std::move(model),
+                   .stops = std::move(request.stop),
+                   .arrived = arrived,
+                   .detach = request.detach_s.has_value(),
+                   .keep = request.detach_s.has_value() ? FromSeconds(*request.detach_s)
+                           : options_.records           ? options_.comeback
+                                                        : Duration::zero()});
   constexpr double kForever = 1e8;  // seconds; beyond, a time point overflows
   if (request.timeout_s.has_value() && *request.timeout_s < kForever) {
-    accepted_request.deadline = arrived + FromSeconds(*request.timeout_s);
-    deadlines_.emplace(*accepted_request.deadline, key);
+    added.deadline = arrived + FromSeconds(*request.timeout_s);
+    deadlines_.emplace(*added.deadline, key);
   }
   for (int32_t choice = 0; choice < n; ++choice) {
-    AddChoice(now, accepted_request, request, choice + 1 < n ? sequence : std::move(sequence),
-              choice);
+    Enqueue(now, AddChoice(added, choice + 1 < n ? sequence : std::move(sequence), choice));
   }
-  const std::vector<LedgerEntry*> choices = accepted_request.open;
-  Dispatch(now, choices[0]->model(), out);
-  for (LedgerEntry* entry : choices) {
-    if (!entry->link.has_value() && !router_.AnyServes(*entry)) TellWaiting(now, *entry, out);
-  }
+  Record(RecordOf(added), out);
+  Tell(added, std::move(accepted), out);
+  DispatchNew(now, added, out);
   return absl::OkStatus();
 }
 
-void Controller::AddChoice(Time now, LedgerRequest& to, const GenerateRequest& request,
-                           SequenceRequest sequence, int32_t choice) {
+// `sequence`: the first choice's.
+LedgerEntry& Controller::AddChoice(LedgerRequest& to, SequenceRequest sequence, int32_t choice) {
   constexpr uint64_t kGolden =
       0x9E3779B97F4A7C15;  // far apart; the first choice has the seed itself
   sequence.choice = static_cast<uint32_t>(choice);
   sequence.dropout_seed += kGolden * static_cast<uint64_t>(choice);
-  ChoiceText text(to.model->tokenizer, request.ids, request.stop, sequence.min_tokens);
-  Enqueue(now, ledger_.AddChoice(to, std::move(sequence), std::move(text)));
+  return ledger_.AddChoice(to, std::move(sequence));
+}
+
+void Controller::TellPrompt(const ServedModel& model, const std::vector<int32_t>& ids,
+                            const GenerateRequest& request, Accepted& accepted) {
+  accepted.prompt_ids = ids;
+  if (request.text.has_value()) {
+    accepted.prompt_text = *request.text;
+  } else if (model.tokenizer != nullptr) {
+    accepted.prompt_text = model.tokenizer->Decode(ids, /*skip_special_tokens=*/false);
+  }
 }
 
 void Controller::Cancel(Time now, uint64_t key, Actions& out) {
-  LedgerRequest* request = ledger_.FindRequest(key);
+  LedgerRequest* request = ledger_.FindClient(key);
   if (request == nullptr) return;
   const ModelPtr model = request->model;
   Fail(now, *request, absl::CancelledError("cancelled by the client"), out);
   Dispatch(now, model, out);
+}
+
+int Controller::Abort(Time now, const std::string& request_id,
+                      const std::optional<std::string>& tenant, Actions& out) {
+  int n = 0;
+  for (uint64_t key : ledger_.KeysOf(request_id)) {
+    LedgerRequest& request = *ledger_.FindRequest(key);
+    if (request.open.empty() || (tenant.has_value() && *tenant != request.tenant)) continue;
+    const ModelPtr model = request.model;
+    Fail(now, request, absl::CancelledError("aborted by an operator"), out);
+    Dispatch(now, model, out);
+    ++n;
+  }
+  return n;
 }
 
 // ---- What replicas report.
@@ -211,7 +235,9 @@ bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids
   }
   counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
   entry.request->any_id = true;
-  out.push_back(TellClient{entry.request->key, std::move(delta)});
+  Record(IdsRecord{entry.request->key, delta.choice, delta.offset, delta.ids, entry.fingerprint},
+         out);
+  Tell(*entry.request, std::move(delta), out);
   if (!stop.has_value()) return false;
   Finish(now, entry, {.reason = FinishReason::kStop, .stop_text = std::move(stop)}, replica_ended,
          out);
@@ -238,9 +264,11 @@ void Controller::EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDe
 void Controller::TellFlush(LedgerEntry& entry, Finished& finished, Actions& out) {
   ChoiceText::Piece rest = entry.text.Flush();
   if (!rest.text.empty()) {
-    out.push_back(TellClient{entry.request->key, Delta{.choice = entry.sequence.choice,
-                                                       .offset = entry.n_emitted(),
-                                                       .text = std::move(rest.text)}});
+    Tell(*entry.request,
+         Delta{.choice = entry.sequence.choice,
+               .offset = entry.n_emitted(),
+               .text = std::move(rest.text)},
+         out);
   }
   if (rest.stop.has_value()) {
     finished.reason = FinishReason::kStop;
@@ -270,8 +298,12 @@ void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool re
     observe(Measure::kEndToEnd, finished.timings.total_s);
     observe(Measure::kEnded, 1, FinishReasonName(finished.reason));
   }
-  out.push_back(TellClient{entry.request->key, std::move(finished)});
-  Remove(now, entry, replica_ended, out);
+  LedgerRequest& request = *entry.request;
+  Record(FinishedRecord{request.key, finished}, out);
+  entry.finished = finished;
+  Tell(request, std::move(finished), out);
+  Withdraw(now, entry, replica_ended, out);
+  if (request.open.empty()) EndRequest(now, request, out);
 }
 
 void Controller::Fail(Time now, LedgerRequest& request, absl::Status status, Actions& out,
@@ -279,10 +311,13 @@ void Controller::Fail(Time now, LedgerRequest& request, absl::Status status, Act
   const bool cancelled = status.code() == absl::StatusCode::kCancelled;
   ++(cancelled ? counters_.cancelled : counters_.failed);
   out.push_back(Observe{Measure::kEnded, request.model, 1, cancelled ? "abort" : "error"});
-  out.push_back(TellClient{request.key, std::move(status)});
+  if (!cancelled) Record(FailedRecord{request.key, status}, out);
+  request.error = status;
+  Tell(request, std::move(status), out);
   for (LedgerEntry* entry : std::vector(request.open)) {
-    Remove(now, *entry, entry == ended_by_replica, out);
+    Withdraw(now, *entry, entry == ended_by_replica, out);
   }
+  EndRequest(now, request, out);
 }
 
 void Controller::Expire(Time now, LedgerRequest& request, Actions& out) {
@@ -297,19 +332,29 @@ void Controller::Expire(Time now, LedgerRequest& request, Actions& out) {
   }
 }
 
-void Controller::Remove(Time now, LedgerEntry& entry, bool replica_ended, Actions& out) {
+// From its replica or the queue.
+void Controller::Withdraw(Time now, LedgerEntry& entry, bool replica_ended, Actions& out) {
   if (entry.link.has_value()) {
     if (!replica_ended) out.push_back(SendCancel{*entry.link, entry.sequence.id});
     router_.Release(entry, /*cancelled=*/!replica_ended);
-  } else {
+  } else if (entry.next_waiting.has_value()) {
     Dequeue(entry);
   }
-  const LedgerRequest& request = *entry.request;
-  if (request.open.size() == 1 && request.deadline.has_value()) {
-    deadlines_.erase({*request.deadline, request.key});
-  }
   EndPause(now, entry, /*resumed=*/false, out);
-  ledger_.Erase(entry);
+  ledger_.Close(entry);
+}
+
+// Its choices have ended, and its client, if it has one, has been told so.
+void Controller::EndRequest(Time now, LedgerRequest& request, Actions& out) {
+  if (request.deadline.has_value()) deadlines_.erase({*request.deadline, request.key});
+  ledger_.SetClient(request, 0);
+  const bool cancelled = request.error.has_value() && absl::IsCancelled(*request.error);
+  if (request.keep == Duration::zero() || cancelled) return Release(request, out);
+  Expect(now, request);
+}
+
+void Controller::Tell(const LedgerRequest& request, Event event, Actions& out) {
+  if (request.client != 0) out.push_back(TellClient{request.client, std::move(event)});
 }
 
 // ---- Time, and the end.
@@ -321,6 +366,16 @@ void Controller::Tick(Time now, Actions& out) {
     Expire(now, request, out);
     Dispatch(now, model, out);
   }
+  while (!expiries_.empty() && expiries_.begin()->first <= now) {
+    LedgerRequest& request = *ledger_.FindRequest(expiries_.begin()->second);
+    const ModelPtr model = request.model;
+    if (request.open.empty()) {
+      Release(request, out);
+    } else {
+      Fail(now, request, absl::CancelledError("its client did not come back"), out);
+    }
+    Dispatch(now, model, out);
+  }
   while (!waits_.empty() && waits_.begin()->first <= now) {
     TellWaiting(now, *ledger_.Find(waits_.begin()->second), out);
   }
@@ -330,14 +385,20 @@ void Controller::Tick(Time now, Actions& out) {
 Time Controller::NextTick() const {
   Time next = next_beat_;
   if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
+  if (!expiries_.empty()) next = std::min(next, expiries_.begin()->first);
   if (!waits_.empty()) next = std::min(next, waits_.begin()->first);
   return next;
 }
 
 void Controller::Shutdown(Time now, bool stop_replicas, Actions& out) {
   shut_down_ = true;
+  const std::string why = options_.records
+                              ? "the controller is shutting down: come back with request_id "
+                              : "the controller is shutting down";
   for (uint64_t key : ledger_.Keys()) {
-    Fail(now, *ledger_.FindRequest(key), Unavailable("the controller is shutting down"), out);
+    LedgerRequest& request = *ledger_.FindRequest(key);
+    if (request.open.empty()) continue;
+    Fail(now, request, Unavailable(why, options_.records ? request.request_id : ""), out);
   }
   for (const auto& [link, replica] : router_.replicas()) {
     if (stop_replicas) {

@@ -30,6 +30,9 @@ struct ControllerOptions {
   Duration heartbeat_interval = std::chrono::seconds(1);
   Duration replica_timeout = std::chrono::seconds(10);   // a link silent for so long is closed
   Duration waiting_interval = std::chrono::seconds(10);  // between Waiting events
+  bool records = false;  // AppendRecord actions tell what a next controller is to know
+  // With them: how long a request, or what came of it, waits for a client that lost its stream.
+  Duration comeback = std::chrono::seconds(60);
 };
 
 struct RequestCounters {
@@ -61,6 +64,17 @@ class Controller {
   // the request may just have ended.
   void Cancel(Time now, uint64_t key, Actions& out);
 
+  // The client's stream broke: its request is cancelled, or goes on without it.
+  void Gone(Time now, uint64_t key, Actions& out);
+
+  // What an earlier controller knew, before anything else: its models, then its requests. `key` is
+  // new. A request waits for its client, and unless it was to go on without one also to be run.
+  void Know(ModelPtr model);
+  void Restore(Time now, uint64_t key, RestoredRequest restored, Actions& out);
+
+  // All that a next controller is to know: what the records so far amount to.
+  std::vector<LedgerRecord> Records() const;
+
   // A replica has registered on a new link. `instance` is its leader process: an older link of it
   // is over. Answered by SendRegistered or CloseLink.
   void ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaInfo info, ModelPtr model,
@@ -72,6 +86,13 @@ class Controller {
   // No replica will come soon: whoever starts them has failed at it, which `why` says. Requests
   // that none serves end with UNAVAILABLE, new ones are refused with it, until one registers.
   void Outage(Time now, const std::string& why, Actions& out);
+
+  // The replica finishes what it has, is given nothing new, and is sent home. NOT_FOUND.
+  absl::Status Drain(Time now, uint64_t link, Actions& out);
+
+  // Ends the requests of that id with CANCELLED; of one tenant, or of whichever has one. How many.
+  int Abort(Time now, const std::string& request_id, const std::optional<std::string>& tenant,
+            Actions& out);
 
   void Report(Time now, uint64_t link, StepReport report, Actions& out);
   void Heartbeat(Time now, uint64_t link);
@@ -88,10 +109,11 @@ class Controller {
   const std::map<uint64_t, LinkedReplica>& replicas() const { return router_.replicas(); }
   int32_t ContextLength(const ServedModel& model) const { return router_.ContextLength(model); }
   size_t n_requests() const { return ledger_.n_requests(); }
-  size_t n_waiting() const;
+  size_t n_running() const;  // choices that a replica has
+  size_t n_waiting() const;  // choices that wait for one
   std::map<std::string, size_t> n_waiting_by_model() const;
-  // Keys of the requests that the replica has choices of; ascending.
-  std::vector<uint64_t> RequestsOn(const LinkedReplica& replica) const;
+  // Ids of the requests that the replica has choices of, in order of arrival.
+  std::vector<std::string> RequestsOn(const LinkedReplica& replica) const;
 
  private:
   // The requests that a lost replica left behind, until each has gone on or ended.
@@ -108,13 +130,27 @@ class Controller {
   absl::Status Admit(Time now, uint64_t key, Time arrived, ModelPtr model, GenerateRequest& request,
                      Actions& out);
 
-  void AddChoice(Time now, LedgerRequest& to, const GenerateRequest& request,
-                 SequenceRequest sequence, int32_t choice);
+  LedgerEntry& AddChoice(LedgerRequest& to, SequenceRequest sequence, int32_t choice);
+  static void TellPrompt(const ServedModel& model, const std::vector<int32_t>& ids,
+                         const GenerateRequest& request, Accepted& accepted);
+
+  // Clients that come back, and earlier controllers (controller_attach.cc).
+  void Expect(Time now, LedgerRequest& request);
+  void Expected(LedgerRequest& request);
+  void Release(LedgerRequest& request, Actions& out);
+  static absl::Status CheckHeld(const LedgerRequest& request, const GenerateRequest& again);
+  absl::Status Attach(Time now, uint64_t client, LedgerRequest& request, GenerateRequest& again,
+                      Actions& out);
+  static void TellRest(LedgerEntry& entry, const Held& held, Actions& out);
+  void RestoreChoice(Time now, LedgerEntry& entry, RestoredRequest::Choice& was);
+  void Record(LedgerRecord record, Actions& out) const;
+  static RequestRecord RecordOf(const LedgerRequest& request);
 
   // The queue (controller_queue.cc).
   void Enqueue(Time now, LedgerEntry& entry);
   void Dequeue(LedgerEntry& entry);
   void Dispatch(Time now, const ModelPtr& model, Actions& out);
+  void DispatchNew(Time now, const LedgerRequest& request, Actions& out);
   void TellWaiting(Time now, LedgerEntry& entry, Actions& out);
   std::string WhyWaiting(const LedgerEntry& entry) const;
   void HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, Actions& out);
@@ -130,8 +166,8 @@ class Controller {
   // `died`: as far as the controller knows; what ran there may have been why.
   void Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died, Actions& out);
   void AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out);
-  std::string Names(const std::vector<uint64_t>& keys);
   void EndPause(Time now, LedgerEntry& entry, bool resumed, Actions& out);
+  void SendHome(const ModelPtr& model, Actions& out);
   void Beat(Time now, Actions& out);
 
   // What replicas report. A fault is one of the replica's, for which its link is closed.
@@ -141,7 +177,9 @@ class Controller {
   static void MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out);
   void EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta, Actions& out);
 
-  // The end of a choice, and with the last one of its request; `entry` is gone afterwards. Unless
+  static void Tell(const LedgerRequest& request, Event event, Actions& out);
+
+  // The end of a choice, and with the last one of its request, which may be gone afterwards. Unless
   // `replica_ended` it is taken from its replica, if it is on one.
   void Finish(Time now, LedgerEntry& entry, Finished finished, bool replica_ended, Actions& out);
   // The end of a request with all of its choices.
@@ -149,7 +187,8 @@ class Controller {
             const LedgerEntry* ended_by_replica = nullptr);
   void Expire(Time now, LedgerRequest& request, Actions& out);
   void TellFlush(LedgerEntry& entry, Finished& finished, Actions& out);
-  void Remove(Time now, LedgerEntry& entry, bool replica_ended, Actions& out);
+  void Withdraw(Time now, LedgerEntry& entry, bool replica_ended, Actions& out);
+  void EndRequest(Time now, LedgerRequest& request, Actions& out);
 
   const ControllerOptions options_;
   const std::function<uint64_t()> random_;
@@ -162,8 +201,9 @@ class Controller {
   std::map<ModelPtr, std::set<QueueKey>> queues_;  // none is empty
   std::map<uint64_t, Pause> pauses_;               // by the lost link
   std::set<std::pair<Time, uint64_t>> deadlines_;
-  std::set<std::pair<Time, uint64_t>> waits_;  // when a waiting client is told next
-  Time next_beat_ = Time::max();               // while there are links
+  std::set<std::pair<Time, uint64_t>> waits_;     // when a waiting client is told next
+  std::set<std::pair<Time, uint64_t>> expiries_;  // of requests without a client
+  Time next_beat_ = Time::max();                  // while there are links
   uint64_t last_sequence_id_ = 0;
   RequestCounters counters_;
 };

@@ -1,5 +1,6 @@
 #include "server/controller_loop.h"
 
+#include <future>
 #include <mutex>
 #include <random>
 #include <utility>
@@ -45,11 +46,17 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const ServedModel& model,
   return ids;
 }
 
+ControllerOptions CoreOptions(const ControllerLoop::Options& options) {
+  ControllerOptions core = options.core;
+  core.records = options.open_ledger != nullptr;
+  return core;
+}
+
 }  // namespace
 
 ControllerLoop::ControllerLoop(Options options)
     : options_(std::move(options)),
-      core_(options_.core, RandomBits),
+      core_(CoreOptions(options_), RandomBits),
       pool_(options_.tokenizer_threads, options_.core.max_requests),
       thread_([this] { Run(); }) {}
 
@@ -106,9 +113,51 @@ void ControllerLoop::Stop() {
   thread_.join();
 }
 
+absl::Status ControllerLoop::Restore() {
+  if (!options_.open_ledger) return absl::OkStatus();
+  ASSIGN_OR_RETURN(std::shared_ptr<LedgerStore> store, options_.open_ledger(models_));
+  const std::vector<LedgerRecord> records = store->TakeRecords();
+  std::promise<absl::Status> restored;
+  Post([this, records, store, &restored](Time now, Actions& out) {
+    for (const LedgerRecord& record : records) {
+      if (const auto* r = std::get_if<ModelRecord>(&record)) {
+        models_.Publish(r->model);
+        core_.Know(r->model);
+      }
+    }
+    std::vector<RestoredRequest> requests = trireme::Restore(records);
+    for (RestoredRequest& request : requests) {
+      core_.Restore(now, ++last_key_, std::move(request), out);
+    }
+    if (!requests.empty()) {
+      out.push_back(WriteLog{false, StrCat(requests.size(), " requests of an earlier controller")});
+    }
+    store_ = store;
+    restored.set_value(store_->Rewrite(core_.Records()));
+  });
+  return restored.get_future().get();
+}
+
 // ---- Actions.
 
+// What the actions have written down is on disk before any of them is done.
+void ControllerLoop::Write(Actions& actions) {
+  std::vector<LedgerRecord> records;
+  for (Action& action : actions) {
+    if (auto* append = std::get_if<AppendRecord>(&action)) {
+      records.push_back(std::move(append->record));
+    }
+  }
+  if (records.empty()) return;
+  store_->Append(records);
+  if (!store_->WantsRewrite()) return;
+  if (auto status = store_->Rewrite(core_.Records()); !status.ok()) {
+    spdlog::error("{}", Message(status));
+  }
+}
+
 void ControllerLoop::Perform(Actions& actions) {
+  if (store_ != nullptr) Write(actions);
   for (Action& action : actions) {
     std::visit([this](auto& a) { Do(a); }, action);
   }
@@ -148,8 +197,15 @@ void ControllerLoop::Do(SendHeartbeat& a) {
 }
 void ControllerLoop::Do(SendShutdown& a) {
   if (auto* link = FindLink(a.link)) link->Shutdown();
+  TellDrained(a.link, absl::OkStatus());
+}
+void ControllerLoop::TellDrained(uint64_t link, const absl::Status& status) {
+  const auto [begin, end] = draining_.equal_range(link);
+  for (auto it = begin; it != end; ++it) it->second(status);
+  draining_.erase(begin, end);
 }
 void ControllerLoop::Do(CloseLink& a) {
+  TellDrained(a.link, Unavailable("the replica was lost: ", a.reason));
   if (auto* link = FindLink(a.link)) link->Close(a.reason, a.rejected);
   links_.erase(a.link);
 }
@@ -198,6 +254,9 @@ void ControllerLoop::Admit(uint64_t key, Time arrived, GenerateRequest request,
            Time now, Actions& out) mutable {
     if (!clients_.contains(key)) return;  // cancelled meanwhile
     if (!model.ok()) return core_.Refuse(key, model.status(), out);
+    if (store_ != nullptr) {
+      if (auto room = store_->Ready(); !room.ok()) return core_.Refuse(key, room, out);
+    }
     core_.Generate(now, key, arrived, *std::move(model), std::move(request), out);
   });
 }
@@ -207,6 +266,15 @@ void ControllerLoop::Cancel(uint64_t key) {
     core_.Cancel(now, key, out);
     if (out.empty() && clients_.contains(key)) {
       core_.Refuse(key, absl::CancelledError("cancelled by the client"), out);
+    }
+  });
+}
+
+void ControllerLoop::Gone(uint64_t key) {
+  Post([this, key](Time now, Actions& out) {
+    core_.Gone(now, key, out);
+    if (out.empty() && clients_.contains(key)) {
+      core_.Refuse(key, absl::CancelledError("the client is gone"), out);
     }
   });
 }
@@ -278,6 +346,7 @@ uint64_t ControllerLoop::AddReplica(uint64_t instance, ReplicaInfo info,
 void ControllerLoop::LinkDown(uint64_t link, std::string reason) {
   Post([this, link, reason = std::move(reason)](Time now, Actions& out) {
     links_.erase(link);
+    TellDrained(link, Unavailable("the replica was lost: ", reason));
     core_.ReplicaDown(now, link, reason, out);
   });
 }
@@ -287,6 +356,23 @@ void ControllerLoop::Report(uint64_t link, StepReport report, std::function<void
                                                                         Actions& out) mutable {
     core_.Report(now, link, std::move(report), out);
     if (done) done();
+  });
+}
+
+void ControllerLoop::Drain(uint64_t link, std::function<void(absl::Status)> done) {
+  Post([this, link, done = std::move(done)](Time now, Actions& out) {
+    const auto replica = core_.replicas().find(link);
+    const bool left = replica != core_.replicas().end() && replica->second.sent_home;
+    if (auto status = core_.Drain(now, link, out); !status.ok() || left) return done(status);
+    draining_.emplace(link, done);
+  });
+}
+
+void ControllerLoop::Abort(std::string request_id, std::optional<std::string> tenant,
+                           std::function<void(int n)> done) {
+  Post([this, request_id = std::move(request_id), tenant = std::move(tenant),
+        done = std::move(done)](Time now, Actions& out) {
+    done(core_.Abort(now, request_id, tenant, out));
   });
 }
 

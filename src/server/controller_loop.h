@@ -15,6 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "server/controller.h"
+#include "server/ledger_store.h"
 #include "server/worker_pool.h"
 
 namespace trireme {
@@ -39,6 +40,8 @@ class ControllerLoop {
     ControllerOptions core;
     int tokenizer_threads = 2;
     size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
+    // Where the ledger is written, with what an earlier controller left; none: in memory alone.
+    std::function<absl::StatusOr<std::unique_ptr<LedgerStore>>(const ModelRegistry&)> open_ledger;
     // All of these are called on the loop's thread.
     std::function<void(const Observe&)> on_observe;
     // The number of linked replicas has changed.
@@ -51,12 +54,17 @@ class ControllerLoop {
   explicit ControllerLoop(Options options);
   ~ControllerLoop();  // Stop()
 
+  // Before anything else, where `open_ledger` is given: opens it and takes its requests over. Its
+  // error is the store's.
+  absl::Status Restore();
+
   // Every call below comes from any thread and returns at once; callbacks run on the loop's thread
   // or the pool's and must not block.
 
   // Events come until one that IsLast. Returns the key to cancel it by.
   uint64_t Generate(GenerateRequest request, EventCallback on_event);
   void Cancel(uint64_t key);
+  void Gone(uint64_t key);  // the client's stream broke: see Controller::Gone
 
   using IdsCallback = std::function<void(absl::StatusOr<std::vector<int32_t>>)>;
   using TextCallback = std::function<void(absl::StatusOr<std::string>)>;
@@ -70,6 +78,11 @@ class ControllerLoop {
   void LinkDown(uint64_t link, std::string reason);  // its ReplicaLink is not called any more
   void Report(uint64_t link, StepReport report, std::function<void()> done);
   void Heartbeat(uint64_t link);
+
+  // See Controller::Drain; `done` once the replica is sent home, or why it is not.
+  void Drain(uint64_t link, std::function<void(absl::Status)> done);
+  void Abort(std::string request_id, std::optional<std::string> tenant,
+             std::function<void(int n)> done);
 
   // No replica will come soon: see Controller::Outage.
   void Outage(std::string why);
@@ -99,7 +112,10 @@ class ControllerLoop {
   void Do(TellClient& a);
   void Do(TellSilent& a);
   void Do(Observe& a);
+  void Do(AppendRecord&) {}  // done before the others
   void Do(WriteLog& a);
+  void Write(Actions& actions);
+  void TellDrained(uint64_t link, const absl::Status& status);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);
 
@@ -110,8 +126,10 @@ class ControllerLoop {
 
   // The loop's thread alone:
   Controller core_;
+  std::shared_ptr<LedgerStore> store_;  // or null
   std::unordered_map<uint64_t, EventCallback> clients_;
   std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
+  std::unordered_multimap<uint64_t, std::function<void(absl::Status)>> draining_;  // by link
   size_t n_replicas_ = 0;
 
   std::mutex mutex_;

@@ -31,6 +31,7 @@ void Controller::Dequeue(LedgerEntry& entry) {
 
 // Hands over, by priority and then by age, what the replicas of `model` have room for.
 void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
+  SendHome(model, out);
   Isolate(now, model, out);
   auto queue = queues_.find(model);
   if (queue == queues_.end()) return;
@@ -41,6 +42,14 @@ void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
     LinkedReplica* replica = router_.Pick(entry);
     if (replica == nullptr) continue;  // it waits for one that others cannot replace
     HandOver(now, entry, *replica, out);
+  }
+}
+
+// A client that has just come is told at once if nobody serves it.
+void Controller::DispatchNew(Time now, const LedgerRequest& request, Actions& out) {
+  Dispatch(now, request.model, out);
+  for (LedgerEntry* entry : request.open) {
+    if (!entry->link.has_value() && !router_.AnyServes(*entry)) TellWaiting(now, *entry, out);
   }
 }
 
@@ -67,7 +76,7 @@ void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {
     if (choice == &entry) break;
     if (choice->next_waiting.has_value()) return;
   }
-  out.push_back(TellClient{entry.request->key, Waiting{WhyWaiting(entry)}});
+  Tell(*entry.request, Waiting{WhyWaiting(entry)}, out);
 }
 
 std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
@@ -83,6 +92,12 @@ std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
 std::map<std::string, size_t> Controller::n_waiting_by_model() const {
   std::map<std::string, size_t> n;
   for (const auto& [model, queue] : queues_) n[model->name] += queue.size();
+  return n;
+}
+
+size_t Controller::n_running() const {
+  size_t n = 0;
+  for (const auto& [link, replica] : router_.replicas()) n += replica.running.size();
   return n;
 }
 

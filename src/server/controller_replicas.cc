@@ -18,6 +18,16 @@ std::string NameOf(const LinkedReplica& replica) {
   return name;
 }
 
+// ": a, b, c …"
+std::string Names(const std::vector<std::string>& ids) {
+  constexpr size_t kMostNames = 16;
+  std::string names;
+  for (size_t i = 0; i < std::min(ids.size(), kMostNames); ++i) {
+    names += (i == 0 ? ": " : ", ") + ids[i];
+  }
+  return names + (ids.size() > kMostNames ? " …" : "");
+}
+
 }  // namespace
 
 void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaInfo info,
@@ -32,6 +42,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
     Lose(now, *older, reason, /*died=*/false, out);
   }
   ModelPtr& known = models_[model->name];
+  const ModelPtr before = known;
   if (known == nullptr) known = model;
   if (const std::string difference = Difference(*known, *model); difference.empty()) {
     model = known;
@@ -44,6 +55,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   } else {
     known = model;
   }
+  if (known != before) Record(ModelRecord{known}, out);
 
   outage_.reset();
   info.tokenizer_json.clear();  // the model has them
@@ -63,6 +75,26 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   Dispatch(now, replica.model, out);
 }
 
+absl::Status Controller::Drain(Time now, uint64_t link, Actions& out) {
+  LinkedReplica* replica = router_.Find(link);
+  if (replica == nullptr) return NotFound("no replica is linked as ", link);
+  if (!std::exchange(replica->draining, true)) {
+    out.push_back(WriteLog{false, StrCat(NameOf(*replica), " is drained: it finishes its ",
+                                         replica->running.size(), " sequences and leaves")});
+  }
+  const ModelPtr model = replica->model;
+  Dispatch(now, model, out);
+  return absl::OkStatus();
+}
+
+// Those that are drained and have finished.
+void Controller::SendHome(const ModelPtr& model, Actions& out) {
+  for (auto& [link, replica] : router_.replicas()) {
+    if (replica.model != model || !replica.draining || !replica.IsEmpty()) continue;
+    if (!std::exchange(replica.sent_home, true)) out.push_back(SendShutdown{link});
+  }
+}
+
 void Controller::Outage(Time now, const std::string& why, Actions& out) {
   outage_ = why;
   std::set<uint64_t> stranded;
@@ -77,24 +109,19 @@ void Controller::Outage(Time now, const std::string& why, Actions& out) {
   }
 }
 
-std::vector<uint64_t> Controller::RequestsOn(const LinkedReplica& replica) const {
-  std::set<uint64_t> keys;
-  for (const auto& [sequence, id] : replica.running) keys.insert(ledger_.Find(id)->request->key);
-  return {keys.begin(), keys.end()};
+std::vector<std::string> Controller::RequestsOn(const LinkedReplica& replica) const {
+  std::map<uint64_t, std::string> ids;  // by key
+  for (const auto& [sequence, id] : replica.running) {
+    const LedgerRequest& request = *ledger_.Find(id)->request;
+    ids[request.key] = request.request_id;
+  }
+  std::vector<std::string> in_order;
+  for (auto& [key, id] : ids) in_order.push_back(std::move(id));
+  return in_order;
 }
 
 void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
   if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, /*died=*/true, out);
-}
-
-// ": a, b, c …"
-std::string Controller::Names(const std::vector<uint64_t>& keys) {
-  constexpr size_t kMostNames = 16;
-  std::string names;
-  for (size_t i = 0; i < std::min(keys.size(), kMostNames); ++i) {
-    names += StrCat(i == 0 ? ": " : ", ", ledger_.FindRequest(keys[i])->request_id);
-  }
-  return names + (keys.size() > kMostNames ? " …" : "");
 }
 
 // Requests of the newcomer's name that waited for a replica, and that neither it nor any other can
@@ -125,17 +152,24 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
                       Actions& out) {
   const uint64_t link = replica.link;
   const bool isolating = replica.isolating;
+  const bool sent_home = replica.sent_home;
+  const std::string name = NameOf(replica);
   const ModelPtr model = replica.model;
-  const std::string what = StrCat(NameOf(replica), " lost: ", reason);
+  const std::string what = StrCat(name, " lost: ", reason);
   std::vector<uint64_t> ids;
   for (const auto& [sequence, id] : replica.running) ids.push_back(id);
   std::ranges::sort(ids);
-  const std::vector<uint64_t> keys = RequestsOn(replica);
+  const std::vector<std::string> requests = RequestsOn(replica);
   router_.Erase(link);
   if (router_.replicas().empty()) next_beat_ = Time::max();
   if (shut_down_) return;  // there are no requests any more
+  if (sent_home) {
+    out.push_back(WriteLog{false, StrCat(name, " has left")});
+    return Dispatch(now, model, out);
+  }
   ++counters_.replicas_lost;
-  out.push_back(WriteLog{true, StrCat(what, "; it had ", keys.size(), " requests", Names(keys))});
+  out.push_back(
+      WriteLog{true, StrCat(what, "; it had ", requests.size(), " requests", Names(requests))});
 
   for (uint64_t id : ids) {
     LedgerEntry& entry = *ledger_.Find(id);
@@ -152,12 +186,13 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
     Enqueue(now, entry);
   }
   for (uint64_t id : ids) {
-    if (LedgerEntry* entry = ledger_.Find(id)) FailPoison(now, *entry, what, out);
+    LedgerEntry* entry = ledger_.Find(id);
+    if (entry != nullptr && !entry->ended()) FailPoison(now, *entry, what, out);
   }
   Dispatch(now, model, out);
   for (uint64_t id : ids) {
     LedgerEntry* entry = ledger_.Find(id);
-    if (entry != nullptr && !entry->link.has_value()) TellWaiting(now, *entry, out);
+    if (entry != nullptr && entry->next_waiting.has_value()) TellWaiting(now, *entry, out);
   }
 }
 

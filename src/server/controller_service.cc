@@ -17,6 +17,7 @@
 #include "server/grpc_util.h"
 #include "server/http_service.h"
 #include "server/keys.h"
+#include "server/ledger_file.h"
 #include "server/listen_address.h"
 #include "server/metrics.h"
 #include "server/replica_stream.h"
@@ -118,9 +119,7 @@ class ControlService : public v1::Control::CallbackService {
   ServerUnaryReactor* GetStats(CallbackServerContext* context, const v1::GetStatsRequest* request,
                                v1::GetStatsResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    auto status = door_.AdmitAdmin(Metadata(*context, "authorization"));
-    if (status.ok()) status = CheckNoUnknownFields(*request);
-    if (!status.ok()) {
+    if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
       reactor->Finish(ToGrpc(status));
       return reactor;
     }
@@ -131,7 +130,53 @@ class ControlService : public v1::Control::CallbackService {
     return reactor;
   }
 
+  ServerUnaryReactor* ListModels(CallbackServerContext* context,
+                                 const v1::ListModelsRequest* request,
+                                 v1::ListModelsResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    auto status = door_.Admit(Metadata(*context, "authorization")).status();
+    if (status.ok()) status = CheckNoUnknownFields(*request);
+    for (const ModelPtr& model : loop_.models().All()) response->add_models(model->name);
+    reactor->Finish(ToGrpc(status));
+    return reactor;
+  }
+
+  ServerUnaryReactor* Drain(CallbackServerContext* context, const v1::DrainRequest* request,
+                            v1::DrainResponse*) override {
+    auto* reactor = context->DefaultReactor();
+    if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    loop_.Drain(request->link(),
+                [reactor](const absl::Status& status) { reactor->Finish(ToGrpc(status)); });
+    return reactor;
+  }
+
+  ServerUnaryReactor* Abort(CallbackServerContext* context, const v1::AbortRequest* request,
+                            v1::AbortResponse* response) override {
+    auto* reactor = context->DefaultReactor();
+    if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
+      reactor->Finish(ToGrpc(status));
+      return reactor;
+    }
+    std::optional<std::string> tenant;
+    if (request->has_tenant()) tenant = request->tenant();
+    loop_.Abort(request->request_id(), tenant,
+                [reactor, response, id = request->request_id()](int n) {
+                  response->set_aborted(n);
+                  reactor->Finish(n > 0 ? grpc::Status::OK
+                                        : ToGrpc(NotFound("no request ", id, " is under way")));
+                });
+    return reactor;
+  }
+
  private:
+  absl::Status AdmitAdmin(const CallbackServerContext& context, const Message& request) const {
+    RETURN_IF_ERROR(door_.AdmitAdmin(Metadata(context, "authorization")));
+    return CheckNoUnknownFields(request);
+  }
+
   void Describe(const ServedModel& model, const Controller& controller,
                 v1::GetModelInfoResponse* response) const {
     response->set_model(model.name);
@@ -166,6 +211,11 @@ class ReplicaLinks : public replica::v1::ReplicaService::CallbackService {
   const Doorkeeper& door_;
 };
 
+decltype(ControllerLoop::Options::open_ledger) OpensLedger(const std::string& dir) {
+  if (dir.empty()) return nullptr;
+  return [dir](const ModelRegistry& models) { return LedgerFile::Open(dir, models); };
+}
+
 }  // namespace
 
 struct ControllerService::Impl {
@@ -174,6 +224,7 @@ struct ControllerService::Impl {
         metrics(options.metrics_prefix),
         loop({.core = options.core,
               .tokenizer_threads = options.tokenizer_threads,
+              .open_ledger = OpensLedger(options.ledger_dir),
               .on_observe = [this](const Observe& observed) { metrics.Add(observed); },
               .on_replicas =
                   [this, tell = options.on_replicas](size_t n) {
@@ -232,6 +283,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     ASSIGN_OR_RETURN(keys, KeyFile::Open(options.api_keys));
   }
   auto impl = std::make_unique<Impl>(options, std::move(keys));
+  RETURN_IF_ERROR(impl->loop.Restore());
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);

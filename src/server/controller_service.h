@@ -19,6 +19,7 @@ class ControllerService {
     std::string http_address;             // likewise; empty: no HTTP
     std::string api_keys;                 // a file of KeyFile's; empty: everybody may do everything
     std::string replica_secret;           // that replicas must know; empty: none
+    std::string ledger_dir;               // where the ledger is kept; empty: in memory alone
     std::string metrics_prefix = "trireme_";
     std::string version;  // of the program
     ControllerOptions core;
@@ -31,7 +32,7 @@ class ControllerService {
   };
 
   // INVALID_ARGUMENT if the address is none, or of the file of keys; UNAVAILABLE naming the address
-  // and the system's reason if it cannot be listened on.
+  // and the system's reason if it cannot be listened on; LedgerFile::Open's of the ledger.
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(Options options);
   ~ControllerService();  // Stop(false)
 

@@ -3,7 +3,10 @@
 #include <utility>
 
 #include "base/check.h"
+#include "google/protobuf/io/coded_stream.h"
+#include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/unknown_field_set.h"
+#include "server/keys.h"
 
 namespace trireme {
 namespace {
@@ -81,7 +84,35 @@ absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto) {
   request.cache_salt = proto.cache_salt();
   request.echo = proto.echo();
   if (proto.has_dropout()) request.dropout = proto.dropout();
+  if (proto.on_disconnect() == v1::ON_DISCONNECT_DETACH) {
+    request.detach_s = proto.has_detach_ttl_s() ? proto.detach_ttl_s() : kDefaultDetachSeconds;
+  } else if (proto.has_detach_ttl_s()) {
+    return InvalidArgument("detach_ttl_s is for on_disconnect ON_DISCONNECT_DETACH");
+  }
+  if (proto.has_resume()) {
+    request.resume.emplace();
+    for (const v1::HeldChoice& held : proto.resume().choices()) {
+      Held& to = (*request.resume)[held.choice()];
+      to.n_ids = held.ids();
+      if (held.has_text_bytes()) to.text_bytes = held.text_bytes();
+    }
+  }
+  request.digest = DigestOf(proto);
   return request;
+}
+
+std::string DigestOf(const v1::GenerateRequest& request) {
+  v1::GenerateRequest what = request;
+  what.clear_resume();
+  what.clear_request_id();
+  std::string bytes;
+  {
+    google::protobuf::io::StringOutputStream stream(&bytes);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    what.SerializeToCodedStream(&coded);
+  }
+  return Sha256(bytes);
 }
 
 v1::GenerateRequest ToProto(const GenerateRequest& request) {
@@ -111,6 +142,19 @@ v1::GenerateRequest ToProto(const GenerateRequest& request) {
   if (!request.cache_salt.empty()) proto.set_cache_salt(request.cache_salt);
   if (request.echo) proto.set_echo(true);
   if (request.dropout) proto.set_dropout(*request.dropout);
+  if (request.detach_s) {
+    proto.set_on_disconnect(v1::ON_DISCONNECT_DETACH);
+    proto.set_detach_ttl_s(*request.detach_s);
+  }
+  if (request.resume) {
+    proto.mutable_resume();
+    for (const auto& [choice, held] : *request.resume) {
+      v1::HeldChoice& to = *proto.mutable_resume()->add_choices();
+      to.set_choice(choice);
+      to.set_ids(held.n_ids);
+      if (held.text_bytes) to.set_text_bytes(*held.text_bytes);
+    }
+  }
   return proto;
 }
 
@@ -252,6 +296,7 @@ void Fill(const LinkedReplica& replica, v1::ReplicaStatus* to) {
   to->set_preemptions(stats.preemptions);
   to->set_prompt_tokens(stats.prompt_tokens);
   to->set_generated_tokens(stats.generated_tokens);
+  to->set_draining(replica.draining);
 }
 
 }  // namespace
@@ -260,9 +305,8 @@ v1::GetStatsResponse StatsToProto(const Controller& controller) {
   v1::GetStatsResponse proto;
   v1::RequestStats* requests = proto.mutable_requests();
   const RequestCounters& counters = controller.counters();
-  const auto waiting = static_cast<int64_t>(controller.n_waiting());
-  requests->set_running(static_cast<int64_t>(controller.n_requests()) - waiting);
-  requests->set_waiting(waiting);
+  requests->set_running(static_cast<int64_t>(controller.n_running()));
+  requests->set_waiting(static_cast<int64_t>(controller.n_waiting()));
   requests->set_accepted(counters.accepted);
   requests->set_refused(counters.refused);
   requests->set_finished(counters.finished);

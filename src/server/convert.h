@@ -23,6 +23,9 @@ v1::GenerateRequest ToProto(const GenerateRequest& request);
 absl::StatusOr<Chat> FromProto(const v1::Chat& proto);
 v1::Chat ToProto(const Chat& chat);
 
+// Of everything in it but its name and `resume`: requests of equal digests ask for the same.
+std::string DigestOf(const v1::GenerateRequest& request);
+
 // A status event has no message: it is the call's status. An empty or unknown message is an
 // INTERNAL status.
 v1::GenerateEvent ToProto(Event&& event);

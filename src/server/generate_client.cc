@@ -1,11 +1,14 @@
 #include "server/generate_client.h"
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "grpcpp/alarm.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
 #include "server/convert.h"
@@ -15,7 +18,7 @@
 namespace trireme {
 
 struct GenerateClient::State {
-  std::string api_key;
+  Options options;
   std::unique_ptr<v1::Inference::Stub> stub;
   std::mutex mutex;
   std::condition_variable none_left;
@@ -23,40 +26,40 @@ struct GenerateClient::State {
   std::unordered_map<uint64_t, Call*> calls ABSL_GUARDED_BY(mutex);
 };
 
-// Owns itself until gRPC is done with it.
+// One request, on one stream after another. Owns itself until gRPC is done with it.
 class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
  public:
   Call(std::shared_ptr<State> state, const GenerateRequest& request, EventCallback on_event)
       : state_(std::move(state)),
         on_event_(std::move(on_event)),
-        n_open_(request.n.value_or(1)),
+        n_choices_(static_cast<size_t>(request.n.value_or(1))),
         request_(ToProto(request)) {}
 
   void Start(uint64_t key) {
     key_ = key;
-    AddApiKey(state_->api_key, context_);
-    state_->stub->async()->Generate(&context_, &request_, this);
-    StartRead(&incoming_);
-    StartCall();
+    Dial();
   }
 
-  void Cancel() { context_.TryCancel(); }
+  void Cancel() {
+    std::lock_guard lock(mutex_);
+    cancelled_ = true;
+    context_->TryCancel();
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone brings the status
-    Event event = FromProto(std::move(incoming_));
-    if (auto* finished = std::get_if<Finished>(&event)) finished->last = --n_open_ <= 0;
-    if (!ended_) {
-      ended_ = IsLast(event);
-      on_event_(std::move(event));
-    }
+    Tell(FromProto(std::move(incoming_)));
     StartRead(&incoming_);
   }
 
   void OnDone(const grpc::Status& status) override {
+    if (!ended_ && MayResume(status)) return Resume();
     if (!ended_) {
+      // A server that does not know the request any more: why its stream broke says more.
+      const bool forgotten =
+          status.error_code() == grpc::StatusCode::NOT_FOUND && lost_.has_value();
       on_event_(status.ok() ? Internal("the server ended the stream without a last event")
-                            : FromGrpc(status));
+                            : FromGrpc(forgotten ? why_lost_ : status));
     }
     auto state = std::move(state_);
     const uint64_t key = key_;
@@ -67,22 +70,86 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
   }
 
  private:
+  static constexpr std::chrono::milliseconds kPause{200};  // before another stream
+
+  void Dial() {
+    {
+      std::lock_guard lock(mutex_);
+      context_ = std::make_unique<grpc::ClientContext>();
+      if (cancelled_) context_->TryCancel();
+    }
+    AddApiKey(state_->options.api_key, *context_);
+    state_->stub->async()->Generate(context_.get(), &request_, this);
+    StartRead(&incoming_);
+    StartCall();
+  }
+
+  void Tell(Event event) {
+    if (ended_) return;
+    lost_.reset();
+    if (auto* accepted = std::get_if<Accepted>(&event)) {
+      if (!request_id_.empty()) return;  // of a stream that goes on
+      request_id_ = accepted->id;
+    } else if (auto* delta = std::get_if<Delta>(&event)) {
+      Held& held = held_[delta->choice];
+      held.n_ids += static_cast<int32_t>(delta->ids.size());
+      held.text_bytes = held.text_bytes.value_or(0) + static_cast<int64_t>(delta->text.size());
+    } else if (auto* finished = std::get_if<Finished>(&event)) {
+      if (!finished_.insert(finished->choice).second) return;  // told of before the stream broke
+      finished->last = finished_.size() == n_choices_;
+    }
+    ended_ = IsLast(event);
+    on_event_(std::move(event));
+  }
+
+  bool MayResume(const grpc::Status& status) {
+    if (request_id_.empty() || status.error_code() != grpc::StatusCode::UNAVAILABLE) return false;
+    std::lock_guard lock(mutex_);
+    const Time now = std::chrono::steady_clock::now();
+    if (!lost_.has_value()) {
+      lost_ = now;
+      why_lost_ = status;
+    }
+    return !cancelled_ && now - *lost_ < state_->options.reconnect;
+  }
+
+  void Resume() {
+    request_.set_request_id(request_id_);
+    v1::Resume& resume = *request_.mutable_resume();
+    resume.clear_choices();
+    for (const auto& [choice, held] : held_) {
+      v1::HeldChoice& to = *resume.add_choices();
+      to.set_choice(choice);
+      to.set_ids(held.n_ids);
+      to.set_text_bytes(held.text_bytes.value_or(0));
+    }
+    pause_.Set(std::chrono::system_clock::now() + kPause, [this](bool) { Dial(); });
+  }
+
   std::shared_ptr<State> state_;
   EventCallback on_event_;
-  int32_t n_open_;  // choices that have not ended
+  const size_t n_choices_;
+  std::set<uint32_t> finished_;  // choices
+  std::map<uint32_t, Held> held_;
+  std::string request_id_;    // once it is accepted
+  std::optional<Time> lost_;  // the last stream that brought anything
+  grpc::Status why_lost_;
   uint64_t key_ = 0;
   bool ended_ = false;
-  grpc::ClientContext context_;
   v1::GenerateRequest request_;
   v1::GenerateEvent incoming_;
+  grpc::Alarm pause_;
+
+  std::mutex mutex_;
+  bool cancelled_ ABSL_GUARDED_BY(mutex_) = false;
+  std::unique_ptr<grpc::ClientContext> context_;  // made under the mutex
 };
 
-GenerateClient::GenerateClient(const std::string& address, const std::string& api_key)
-    : state_(std::make_shared<State>()) {
-  state_->api_key = api_key;
+GenerateClient::GenerateClient(Options options) : state_(std::make_shared<State>()) {
   RouteGrpcLog();
-  state_->stub = v1::Inference::NewStub(
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), ClientArguments()));
+  state_->stub = v1::Inference::NewStub(grpc::CreateCustomChannel(
+      options.address, grpc::InsecureChannelCredentials(), ClientArguments()));
+  state_->options = std::move(options);
 }
 
 GenerateClient::~GenerateClient() {

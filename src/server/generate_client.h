@@ -13,9 +13,14 @@ namespace trireme {
 // Any number of requests at once over one connection. Thread-safe.
 class GenerateClient {
  public:
-  // Dials "host:port" with the first request. A request to where nobody answers ends UNAVAILABLE.
-  // `api_key`: empty if the server asks for none.
-  explicit GenerateClient(const std::string& address, const std::string& api_key = "");
+  struct Options {
+    std::string address;  // HOST:PORT, dialled with the first request
+    std::string api_key;  // empty if the server asks for none
+    // A stream that breaks after Accepted is resumed, for so long. 0: it ends UNAVAILABLE, as a
+    // request to where nobody answers.
+    Duration reconnect{};
+  };
+  explicit GenerateClient(Options options);
   ~GenerateClient();  // cancels what runs and waits for its end
 
   // Events come until one that IsLast, on gRPC's threads, one at a time; they are not read from the

@@ -59,7 +59,7 @@ void GenerateStream::OnWriteDone(bool ok) {
   Pump();
 }
 
-void GenerateStream::OnCancel() { loop_.Cancel(key_); }
+void GenerateStream::OnCancel() { loop_.Gone(key_); }
 
 void GenerateStream::OnDone() { self_.reset(); }
 

@@ -66,7 +66,7 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
       std::lock_guard lock(mutex_);
       keys_ = keys;
     }
-    reply_->OnGone([self = shared_from_this()] { self->CancelAll(); });
+    reply_->OnGone([self = shared_from_this()] { self->EndAll(&ControllerLoop::Gone); });
   }
 
  private:
@@ -123,10 +123,12 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
     return chunk;
   }
 
-  void CancelAll() {
+  void CancelAll() { EndAll(&ControllerLoop::Cancel); }
+
+  void EndAll(void (ControllerLoop::*end)(uint64_t key)) {
     std::lock_guard lock(mutex_);
     over_ = true;
-    for (uint64_t key : keys_) loop_.Cancel(key);
+    for (uint64_t key : keys_) (loop_.*end)(key);
   }
 
   ControllerLoop& loop_;
@@ -224,7 +226,13 @@ void HttpService::Complete(Parse* parse, const HttpRequest& request, const Calle
   std::string param;
   auto call = parse(request.body, &param);
   if (!call.ok()) return SendError(*reply, call.status(), param);
-  for (GenerateRequest& each : call->requests) each.tenant = caller.tenant;
+  const std::string digest = Sha256(request.path + "\n" + request.body);
+  for (size_t i = 0; i < call->requests.size(); ++i) {
+    call->requests[i].tenant = caller.tenant;
+    call->requests[i].digest = StrCat(digest, ".", i);
+    std::string& id = call->requests[i].request_id;
+    if (!id.empty() && call->requests.size() > 1) id += StrCat("-", i);
+  }
   auto model = loop_.models().Resolve(call->model);
   if (!model.ok()) return SendError(*reply, model.status(), "model");
   std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start((*model)->name);

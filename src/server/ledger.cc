@@ -1,5 +1,6 @@
 #include "server/ledger.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -24,16 +25,27 @@ Timings LedgerEntry::timings(Time now) const {
 LedgerRequest& Ledger::Add(LedgerRequest request) {
   const uint64_t key = request.key;
   CHECK(by_request_id_.emplace(std::pair(request.tenant, request.request_id), key).second);
+  if (request.client != 0) by_client_.emplace(request.client, key);
   auto [it, is_new] = requests_.emplace(key, std::move(request));
   CHECK(is_new);
   return it->second;
 }
 
-LedgerEntry& Ledger::AddChoice(LedgerRequest& request, SequenceRequest sequence, ChoiceText text) {
+void Ledger::SetClient(LedgerRequest& request, uint64_t client) {
+  if (request.client != 0) by_client_.erase(request.client);
+  if (client != 0) by_client_.emplace(client, request.key);
+  request.client = client;
+}
+
+LedgerEntry& Ledger::AddChoice(LedgerRequest& request, SequenceRequest sequence) {
   const uint64_t id = ++last_id_;
+  ChoiceText text(request.model->tokenizer, sequence.prompt_ids, request.stops,
+                  sequence.min_tokens);
   auto entry = std::make_unique<LedgerEntry>(LedgerEntry{
       .id = id, .request = &request, .sequence = std::move(sequence), .text = std::move(text)});
+  request.choices.push_back(entry.get());
   request.open.push_back(entry.get());
+  ++n_open_;
   return *entries_.emplace(id, std::move(entry)).first->second;
 }
 
@@ -42,18 +54,41 @@ LedgerRequest* Ledger::FindRequest(uint64_t key) {
   return it == requests_.end() ? nullptr : &it->second;
 }
 
+LedgerRequest* Ledger::FindRequest(const std::string& tenant, const std::string& request_id) {
+  auto it = by_request_id_.find({tenant, request_id});
+  return it == by_request_id_.end() ? nullptr : FindRequest(it->second);
+}
+
+LedgerRequest* Ledger::FindClient(uint64_t client) {
+  auto it = by_client_.find(client);
+  return it == by_client_.end() ? nullptr : FindRequest(it->second);
+}
+
 LedgerEntry* Ledger::Find(uint64_t id) {
   auto it = entries_.find(id);
   return it == entries_.end() ? nullptr : it->second.get();
 }
 
-void Ledger::Erase(LedgerEntry& entry) {
-  LedgerRequest& request = *entry.request;
-  CHECK_EQ(std::erase(request.open, &entry), 1u);
-  CHECK_EQ(entries_.erase(entry.id), 1u);
-  if (!request.open.empty()) return;
+void Ledger::Close(LedgerEntry& entry) {
+  CHECK_EQ(std::erase(entry.request->open, &entry), 1u);
+  --n_open_;
+}
+
+void Ledger::Erase(LedgerRequest& request) {
+  CHECK(request.open.empty());
+  for (LedgerEntry* entry : request.choices) CHECK_EQ(entries_.erase(entry->id), 1u);
+  SetClient(request, 0);
   by_request_id_.erase({request.tenant, request.request_id});
   requests_.erase(request.key);
+}
+
+std::vector<uint64_t> Ledger::KeysOf(const std::string& request_id) const {
+  std::vector<uint64_t> keys;
+  for (const auto& [name, key] : by_request_id_) {
+    if (name.second == request_id) keys.push_back(key);
+  }
+  std::ranges::sort(keys);
+  return keys;
 }
 
 std::vector<uint64_t> Ledger::Keys() const {

@@ -1,6 +1,7 @@
 // The ledger: every request that has been accepted and has not ended, with all that it takes to go
-// on after its replica is lost. A request is one stream to its client; each of its choices is a
-// sequence of its own, that waits, runs and is replayed by itself.
+// on after its replica is lost; and those that have ended, for as long as their clients may come
+// back. A request is one stream to its client; each of its choices is a sequence of its own, that
+// waits, runs and is replayed by itself.
 #pragma once
 
 #include <map>
@@ -20,14 +21,22 @@ namespace trireme {
 struct LedgerEntry;
 
 struct LedgerRequest {
-  uint64_t key = 0;  // of the client's stream
+  uint64_t key = 0;     // of the stream that brought it
+  uint64_t client = 0;  // of the stream that is told of it; 0: none
   std::string tenant;
   std::string request_id;  // unique among the tenant's requests
+  std::string digest;      // of what the client sent
   ModelPtr model;
+  std::vector<std::string> stops;
   Time arrived;
   std::optional<Time> deadline;
-  std::vector<LedgerEntry*> open;  // choices that have not ended, ascending
-  bool any_id = false;             // one of them, or one that has ended, has emitted an id
+  bool detach = false;          // it goes on without a client
+  Duration keep{};              // how long it waits for one that comes back
+  std::optional<Time> expires;  // it waits until then
+  std::vector<LedgerEntry*> choices;
+  std::vector<LedgerEntry*> open;     // of them, those that have not ended; ascending
+  std::optional<absl::Status> error;  // with which it ended
+  bool any_id = false;                // a choice has emitted an id
 };
 
 // One choice of a request.
@@ -52,6 +61,7 @@ struct LedgerEntry {
   std::optional<Time> last_id;
   std::optional<Time> next_waiting;  // while in the queue: when the client is told next
   std::optional<uint64_t> pause;     // the loss of a replica that it has not recovered from
+  std::optional<Finished> finished;  // how it ended
 
   // Replicas that were lost while they had it, since it last got further than the loss before; and
   // those of them that had nothing else.
@@ -62,6 +72,8 @@ struct LedgerEntry {
   // It may be what ends them: it goes on alone until it is past the point where they ended.
   bool suspect() const { return losses >= 2; }
 
+  bool ended() const { return finished.has_value() || request->error.has_value(); }
+
   const ModelPtr& model() const { return request->model; }
   int32_t n_emitted() const { return static_cast<int32_t>(sequence.emitted_ids.size()); }
   Usage usage() const;
@@ -71,28 +83,37 @@ struct LedgerEntry {
 class Ledger {
  public:
   LedgerRequest& Add(LedgerRequest request);  // key, and request_id of the tenant, are new
-  LedgerEntry& AddChoice(LedgerRequest& request, SequenceRequest sequence, ChoiceText text);
+  LedgerEntry& AddChoice(LedgerRequest& request, SequenceRequest sequence);
   LedgerRequest* FindRequest(uint64_t key);
+  const LedgerRequest* FindRequest(uint64_t key) const {
+    return const_cast<Ledger*>(this)->FindRequest(key);
+  }
+  LedgerRequest* FindRequest(const std::string& tenant, const std::string& request_id);
+
+  // The stream that is told of the request from now on; 0: none.
+  void SetClient(LedgerRequest& request, uint64_t client);
+  LedgerRequest* FindClient(uint64_t client);
+
   LedgerEntry* Find(uint64_t id);
   const LedgerEntry* Find(uint64_t id) const { return const_cast<Ledger*>(this)->Find(id); }
-  bool HasRequestId(const std::string& tenant, const std::string& request_id) const {
-    return by_request_id_.contains({tenant, request_id});
-  }
 
-  // With its last open choice, a request goes, too.
-  void Erase(LedgerEntry& entry);
+  void Close(LedgerEntry& entry);  // it has ended
+  void Erase(LedgerRequest& request);
 
   size_t n_requests() const { return requests_.size(); }
-  size_t n_choices() const { return entries_.size(); }
+  size_t n_open() const { return n_open_; }  // choices that have not ended
 
   // In order of arrival.
   std::vector<uint64_t> Keys() const;
+  std::vector<uint64_t> KeysOf(const std::string& request_id) const;  // of any tenant
 
  private:
   std::map<uint64_t, LedgerRequest> requests_;                             // by key
   std::unordered_map<uint64_t, std::unique_ptr<LedgerEntry>> entries_;     // by id
   std::map<std::pair<std::string, std::string>, uint64_t> by_request_id_;  // tenant, id: the key
+  std::unordered_map<uint64_t, uint64_t> by_client_;                       // the key
   uint64_t last_id_ = 0;
+  size_t n_open_ = 0;
 };
 
 }  // namespace trireme

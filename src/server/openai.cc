@@ -116,6 +116,7 @@ GenerateRequest Sampling(JsonBody& body) {
   request.min_tokens = body.Int("min_tokens");
   request.priority = body.Int("priority").value_or(0);
   request.cache_salt = body.Text("cache_salt").value_or("");
+  request.request_id = body.Text("request_id").value_or("");
   for (const char* field : {"presence_penalty", "frequency_penalty"}) {
     body.RefuseUnless(field, {0, 0.0});
   }

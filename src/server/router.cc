@@ -14,7 +14,8 @@ int32_t LinkedReplica::context_length() const {
 }
 
 bool LinkedReplica::HasRoom() const {
-  return !isolating && running.size() + cancelling.size() < 2 * static_cast<size_t>(info.max_rows);
+  return !isolating && !draining &&
+         running.size() + cancelling.size() < 2 * static_cast<size_t>(info.max_rows);
 }
 
 bool LinkedReplica::Serves(const LedgerEntry& entry) const {
@@ -63,7 +64,7 @@ LinkedReplica* Router::PickAlone(const LedgerEntry& entry) {
   };
   LinkedReplica* best = nullptr;
   for (auto& [link, replica] : replicas_) {
-    if (!replica.Serves(entry)) continue;
+    if (replica.draining || !replica.Serves(entry)) continue;
     if (best == nullptr || load(replica) < load(*best)) best = &replica;
   }
   return best;

@@ -22,6 +22,8 @@ struct LinkedReplica {
   std::unordered_set<uint64_t> cancelling;         // cancelled, its last delta still to come
   int64_t tokens_left = 0;                         // sum over `running`
   bool isolating = false;                          // for suspects alone, one at a time
+  bool draining = false;                           // it is given nothing new
+  bool sent_home = false;                          // it leaves, and its link ends with it
 
   // Tokens that a sequence may have here, prompt included.
   int32_t context_length() const;

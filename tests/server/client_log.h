@@ -40,6 +40,15 @@ struct ClientLog : ChoiceLog {
   std::optional<absl::Status> error;
   bool last = false;  // its last choice has ended
 
+  // The stream is over, and another one for the same request begins.
+  void Forget() {
+    accepted.reset();
+    error.reset();
+    last = false;
+    finished.reset();
+    for (auto& [i, other] : others) other.finished.reset();
+  }
+
   bool ended() const { return last || error.has_value(); }
   ChoiceLog& choice(uint32_t i) { return i == 0 ? *this : others[i]; }
 

@@ -1,5 +1,6 @@
 // The controller core under random schedules: arrivals, steps, late and repeated reports, deaths,
-// hangs, redials, faults, cancellations, deadlines. Whatever happens, each accepted request ends
+// hangs, redials, faults, cancellations, deadlines, clients that go and come back, controllers that
+// end and are started again. Whatever happens, each accepted request ends
 // once, with exactly the ids of an undisturbed run, or a beginning of them and a reason why.
 #include <deque>
 #include <random>
@@ -55,6 +56,8 @@ Expectation Expect(const GenerateRequest& request, uint32_t choice, uint64_t see
   return e;
 }
 
+constexpr Duration kComeback = std::chrono::seconds(8);
+
 class Schedule {
  public:
   Schedule(uint64_t seed, bool other_fingerprints)
@@ -62,7 +65,9 @@ class Schedule {
         other_fingerprints_(other_fingerprints),
         bench_({.max_requests = 12,
                 .replica_timeout = std::chrono::seconds(5),
-                .waiting_interval = std::chrono::seconds(2)}) {
+                .waiting_interval = std::chrono::seconds(2),
+                .records = true,
+                .comeback = kComeback}) {
     Revive();
   }
 
@@ -92,7 +97,11 @@ class Schedule {
     if (dice < 88) return Redial();
     if (dice < 90) return Fault();
     if (dice < 93) return Hang();
-    if (dice < 96) return Cancel();
+    if (dice < 95) return Cancel();
+    if (dice < 96) return Leave();
+    if (dice < 97) return ComeBack();
+    if (dice < 98) return Crash();
+    if (dice < 99) return Drain();
     bench_.Advance(0.5 * Below(6));
     Heartbeats();
   }
@@ -113,9 +122,59 @@ class Schedule {
     request.priority = Below(3);
     if (OneIn(4)) request.n = 1 + Below(3);
     if (OneIn(6)) request.timeout_s = 0.5 * (1 + Below(10));
-    const uint64_t key = bench_.Generate(request);
-    requests_[key] = request;
-    if (OneIn(25)) poison_.insert(key);
+    if (OneIn(4)) request.detach_s = 1 + Below(10);
+    request.request_id = StrCat("r", requests_.size());
+    requests_[request.request_id] = request;
+    if (OneIn(25)) poison_.insert(request.request_id);
+    streams_[request.request_id] = bench_.Generate(request);
+  }
+
+  // A request of which there is one, and its id; null before the first.
+  const GenerateRequest* AnyRequest() {
+    if (requests_.empty()) return nullptr;
+    return &std::next(requests_.begin(), Below(static_cast<int>(requests_.size())))->second;
+  }
+
+  test::ClientLog& ClientOf(const std::string& id) { return bench_.clients[streams_.at(id)]; }
+
+  // A client's stream breaks.
+  void Leave() {
+    const GenerateRequest* request = AnyRequest();
+    if (request == nullptr || ClientOf(request->request_id).ended()) return;
+    bench_.Gone(streams_.at(request->request_id));
+    if (request->detach_s.has_value()) away_.emplace(request->request_id, bench_.now);
+  }
+
+  // Sometimes while its stream seems to be whole.
+  void ComeBack() {
+    const GenerateRequest* request = AnyRequest();
+    if (request == nullptr) return;
+    const std::string& id = request->request_id;
+    if (!away_.contains(id) && (ClientOf(id).ended() || !ClientOf(id).accepted)) return;
+    ComeBack(id);
+  }
+
+  void ComeBack(const std::string& id) {
+    const GenerateRequest& request = requests_.at(id);
+    const Duration keep = request.detach_s ? FromSeconds(*request.detach_s) : kComeback;
+    if (const auto left = away_.find(id); left != away_.end()) {
+      if (bench_.now - left->second >= keep) late_.insert(id);
+      away_.erase(left);
+    }
+    streams_[id] = bench_.ComeBack(streams_.at(id), request);
+  }
+
+  // The controller ends amid the actions of an event, and another one takes over.
+  void Crash() {
+    bench_.crash_after = Below(8);
+    OneIn(3) ? Arrive() : Deliver();
+    bench_.Restart(bench_.records.size());
+    wire_.clear();
+    last_.clear();
+    hung_.clear();
+    for (const auto& [id, stream] : streams_) {
+      if (!bench_.clients[stream].ended()) away_.emplace(id, bench_.now);
+    }
   }
 
   std::string RandomText(int n) {
@@ -133,32 +192,32 @@ class Schedule {
     return links.empty() ? 0 : links[Below(static_cast<int>(links.size()))];
   }
 
-  // Which keys each link has.
-  std::map<uint64_t, std::vector<uint64_t>> Running() const {
-    std::map<uint64_t, std::vector<uint64_t>> keys;
+  // Which requests each link has.
+  std::map<uint64_t, std::vector<std::string>> Running() const {
+    std::map<uint64_t, std::vector<std::string>> ids;
     for (const auto& [link, replica] : bench_.core.replicas()) {
-      keys[link] = bench_.core.RequestsOn(replica);
+      ids[link] = bench_.core.RequestsOn(replica);
     }
-    return keys;
+    return ids;
   }
 
   // Replicas that are lost together may have had the same request one after the other.
-  void CountLosses(const std::map<uint64_t, std::vector<uint64_t>>& before) {
-    std::set<uint64_t> disturbed;
+  void CountLosses(const std::map<uint64_t, std::vector<std::string>>& before) {
+    std::set<std::string> disturbed;
     int n_lost = 0;
-    for (const auto& [link, keys] : before) {
+    for (const auto& [link, ids] : before) {
       if (bench_.core.replicas().contains(link)) continue;
       ++n_lost;
-      disturbed.insert(keys.begin(), keys.end());
+      disturbed.insert(ids.begin(), ids.end());
     }
-    for (uint64_t key : disturbed) n_losses_[key] += n_lost;
+    for (const std::string& id : disturbed) n_losses_[id] += n_lost;
   }
 
   // A replica that runs a request which ends replicas does not live to report its step.
   bool RunsPoison(uint64_t link) {
     if (!bench_.core.replicas().contains(link)) return false;
     return std::ranges::any_of(bench_.core.RequestsOn(bench_.core.replicas().at(link)),
-                               [&](uint64_t key) { return poison_.contains(key); });
+                               [&](const std::string& id) { return poison_.contains(id); });
   }
 
   void Step() {
@@ -211,6 +270,14 @@ class Schedule {
     bench_.Up(info, replica.instance);
   }
 
+  // A replica that is sent home leaves, sooner or later.
+  void Drain() {
+    const uint64_t link = AnyLink();
+    if (link == 0 || !bench_.core.replicas().contains(link)) return;
+    EXPECT_TRUE(bench_.Drain(link).ok());
+    if (bench_.sent_home.contains(link) && OneIn(2)) bench_.Down(link);
+  }
+
   void Fault() {
     const uint64_t link = AnyLink();
     if (link == 0 || !bench_.core.replicas().contains(link)) return;
@@ -226,9 +293,7 @@ class Schedule {
   }
 
   void Cancel() {
-    if (requests_.empty()) return;
-    auto it = std::next(requests_.begin(), Below(static_cast<int>(requests_.size())));
-    bench_.Cancel(it->first);
+    if (const auto* request = AnyRequest()) bench_.Cancel(streams_.at(request->request_id));
   }
 
   void Heartbeats() {
@@ -240,6 +305,7 @@ class Schedule {
   // The disturbance ends: hung replicas are found out, wires are emptied, everything runs to its
   // end.
   void Settle() {
+    for (const auto& [id, since] : std::map(away_)) ComeBack(id);
     bench_.Up(Info("tiny", "f1"));
     for (int i = 0; i < 12; ++i) {
       const auto before = Running();
@@ -271,16 +337,22 @@ class Schedule {
       }
     }
     bench_.RunToEnd();
+    for (int i = 0; i < 5; ++i) {  // until no client is waited for any more
+      Heartbeats();
+      bench_.Advance(3);
+    }
   }
 
   void Check() {
     bench_.ExpectEmpty();
-    for (const auto& [key, request] : requests_) {
-      SCOPED_TRACE(StrCat("request ", key));
-      test::ClientLog& client = bench_.clients[key];
+    for (const auto& [id, request] : requests_) {
+      SCOPED_TRACE(StrCat("request ", id));
+      test::ClientLog& client = ClientOf(id);
       ASSERT_TRUE(client.ended());
       if (!client.accepted.has_value()) {
-        EXPECT_EQ(client.error->code(), absl::StatusCode::kResourceExhausted) << *client.error;
+        EXPECT_TRUE(client.error->code() == absl::StatusCode::kResourceExhausted ||
+                    (client.error->code() == absl::StatusCode::kNotFound && late_.contains(id)))
+            << *client.error;
         continue;
       }
       for (uint32_t i = 0; i < static_cast<uint32_t>(request.n.value_or(1)); ++i) {
@@ -293,7 +365,7 @@ class Schedule {
             code == absl::StatusCode::kCancelled ||
             (code == absl::StatusCode::kDeadlineExceeded && client.ids.empty()) ||
             (code == absl::StatusCode::kAborted && other_fingerprints_) ||
-            (code == absl::StatusCode::kInternal && (poison_.contains(key) || n_losses_[key] >= 4)))
+            (code == absl::StatusCode::kInternal && (poison_.contains(id) || n_losses_[id] >= 4)))
             << *client.error;
       }
     }
@@ -324,12 +396,15 @@ class Schedule {
   std::mt19937_64 rng_;
   const bool other_fingerprints_;
   CoreBench bench_;
-  std::map<uint64_t, GenerateRequest> requests_;     // by key
+  std::map<std::string, GenerateRequest> requests_;  // by id
+  std::map<std::string, uint64_t> streams_;          // by id: the client's present stream
+  std::map<std::string, Time> away_;                 // by id: when its client lost the stream
+  std::set<std::string> late_;                       // whose client came back too late
   std::map<uint64_t, std::deque<StepReport>> wire_;  // by link: stepped, not delivered
   std::map<uint64_t, StepReport> last_;              // by link: delivered last
   std::set<uint64_t> hung_;                          // links
-  std::set<uint64_t> poison_;                        // keys
-  std::map<uint64_t, int> n_losses_;                 // by key: replicas lost that had it
+  std::set<std::string> poison_;                     // ids
+  std::map<std::string, int> n_losses_;              // by id: replicas lost that had it
 };
 
 // Schedules in blocks, so that they run beside each other: 100,000 in all, fewer where a sanitizer

@@ -439,6 +439,61 @@ TEST(ControllerTest, ChoicesCountAgainstTheBound) {
   EXPECT_EQ(bench.clients[refused].error->code(), absl::StatusCode::kResourceExhausted);
 }
 
+// ---- Replicas that leave, requests that an operator ends.
+
+TEST(ControllerTest, ADrainedReplicaFinishesWhatItHasAndLeaves) {
+  CoreBench bench;
+  const uint64_t first = bench.Up(), second = bench.Up();
+  const auto request = Request("once", 9);
+  const uint64_t key = bench.Generate(request);
+  ASSERT_THAT(bench.submits, ElementsAre(Pair(first, 1u)));
+  ASSERT_TRUE(bench.Drain(first).ok());
+  for (int i = 0; i < 4; ++i) bench.Generate(Request("a", 5));
+  EXPECT_EQ(bench.KeysOn(first).size(), 1u);
+  EXPECT_EQ(bench.KeysOn(second).size(), 4u);
+  EXPECT_THAT(bench.sent_home, IsEmpty());
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  EXPECT_THAT(bench.sent_home, ElementsAre(first));
+  bench.Down(first);
+  EXPECT_EQ(bench.core.counters().replicas_lost, 0);
+  EXPECT_EQ(bench.core.counters().replayed, 0);
+  EXPECT_EQ(bench.Drain(first).code(), absl::StatusCode::kNotFound);
+}
+
+TEST(ControllerTest, ADrainedReplicaWithoutWorkLeavesAtOnceAndRequestsWaitForTheNext) {
+  CoreBench bench;
+  const uint64_t first = bench.Up();
+  ASSERT_TRUE(bench.Drain(first).ok());
+  EXPECT_THAT(bench.sent_home, ElementsAre(first));
+  const auto request = Request("once", 9);
+  const uint64_t key = bench.Generate(request);
+  EXPECT_THAT(bench.submits, IsEmpty());
+  bench.Down(first);
+  bench.Up();
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+}
+
+TEST(ControllerTest, AnOperatorEndsARequestByItsId) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("a", 9);
+  request.request_id = "x";
+  request.tenant = "one";
+  const uint64_t of_one = bench.Generate(request);
+  request.tenant = "two";
+  const uint64_t of_two = bench.Generate(request);
+  EXPECT_EQ(bench.Abort("y"), 0);
+  EXPECT_EQ(bench.Abort("x", "two"), 1);
+  EXPECT_EQ(bench.clients[of_two].error->code(), absl::StatusCode::kCancelled);
+  EXPECT_FALSE(bench.clients[of_one].ended());
+  EXPECT_EQ(bench.Abort("x"), 1);
+  EXPECT_TRUE(bench.clients[of_one].ended());
+  bench.Step(link);
+  bench.ExpectEmpty();
+}
+
 // ---- Requests that end the replicas they run on.
 
 // Each lost replica comes back at once, until `n` were lost while they had `sequence`.
@@ -448,7 +503,7 @@ struct Killer {
   int n_killed = 0;
 
   bool RunsOn(uint64_t link) const {
-    const auto keys = bench.core.RequestsOn(bench.core.replicas().at(link));
+    const auto keys = bench.KeysOn(link);
     return std::ranges::count(keys, key) > 0;
   }
 
@@ -506,7 +561,7 @@ TEST(ControllerTest, SuspectsRunAloneOneAfterTheOtherUntilTheyArePastTheLoss) {
     bench.Up();
   }
   const uint64_t link = bench.core.replicas().begin()->first;
-  const auto runs = [&] { return bench.core.RequestsOn(bench.core.replicas().at(link)); };
+  const auto runs = [&] { return bench.KeysOn(link); };
   EXPECT_THAT(runs(), ElementsAre(first));
   const uint64_t third = bench.Generate(request);  // waits: nothing runs beside a suspect
   EXPECT_THAT(runs(), ElementsAre(first));
@@ -538,7 +593,7 @@ TEST(ControllerTest, OneReplicaIsolatesAndTheOtherGoesOn) {
   for (int i = 0; i < 4; ++i) keys.push_back(bench.Generate(request));
   EXPECT_EQ(bench.core.replicas().at(a).running.size(), 1u);
   EXPECT_EQ(bench.core.replicas().at(b).running.size(), 4u);
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(a)), ElementsAre(suspect));
+  EXPECT_THAT(bench.KeysOn(a), ElementsAre(suspect));
   bench.RunToEnd();
   for (uint64_t key : keys) EXPECT_EQ(bench.clients[key].ids, Expected(request));
   bench.ExpectEmpty();
@@ -554,10 +609,10 @@ TEST(ControllerTest, TheNextSuspectWaitsForTheReplicaThatIsolates) {
     if (i == 0) bench.Up();
   }
   const uint64_t a = bench.Up(), b = bench.Up();
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(a)), ElementsAre(first));
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(b)), IsEmpty());
+  EXPECT_THAT(bench.KeysOn(a), ElementsAre(first));
+  EXPECT_THAT(bench.KeysOn(b), IsEmpty());
   const uint64_t third = bench.Generate(request);  // not held up by them
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(b)), ElementsAre(third));
+  EXPECT_THAT(bench.KeysOn(b), ElementsAre(third));
   bench.RunToEnd();
   for (uint64_t key : {first, second, third}) {
     EXPECT_EQ(bench.clients[key].ids, Expected(request));
@@ -575,15 +630,15 @@ TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
   const uint64_t c = [&] {  // it comes back with the suspect; another replica is busy meanwhile
     return bench.Up();
   }();
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(c)), ElementsAre(suspect));
+  EXPECT_THAT(bench.KeysOn(c), ElementsAre(suspect));
   const uint64_t d = bench.Up();
   const uint64_t other = bench.Generate(request);
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(d)), ElementsAre(other));
+  EXPECT_THAT(bench.KeysOn(d), ElementsAre(other));
   bench.Step(d);
   bench.Down(c);  // for the second time alone would fail it; this is the first
   EXPECT_THAT(bench.cancels, ElementsAre(Pair(d, testing::_)));
   bench.Step(d);  // drops the other one
-  EXPECT_THAT(bench.core.RequestsOn(bench.core.replicas().at(d)), ElementsAre(suspect));
+  EXPECT_THAT(bench.KeysOn(d), ElementsAre(suspect));
   bench.RunToEnd();
   EXPECT_EQ(bench.clients[other].ids, Expected(request));
   EXPECT_EQ(bench.clients[suspect].ids, Expected(request));
@@ -777,17 +832,6 @@ TEST(ControllerTest, AtMostMaxRequestsAtOnce) {
   EXPECT_EQ(bench.clients[key].error->code(), absl::StatusCode::kResourceExhausted);
   bench.RunToEnd();
   EXPECT_FALSE(bench.clients[bench.Generate(Request("a", 5))].error.has_value());
-}
-
-TEST(ControllerTest, ARequestIdRunsOnce) {
-  CoreBench bench;
-  bench.Up();
-  auto request = Request("a", 5);
-  request.request_id = "mine";
-  EXPECT_EQ(bench.clients[bench.Generate(request)].accepted->id, "mine");
-  EXPECT_EQ(bench.clients[bench.Generate(request)].error->code(), absl::StatusCode::kAlreadyExists);
-  bench.RunToEnd();
-  EXPECT_TRUE(bench.clients[bench.Generate(request)].accepted.has_value());
 }
 
 TEST(ControllerTest, AReplicasErrorIsTheRequestsError) {

@@ -19,7 +19,7 @@ bool IsJson(const FieldDescriptor& f) {
 
 // Sets every field of a message, at every depth, to something that is not its default; of a oneof
 // the `pick`-th member.
-void Fill(ProtoMessage& message, int pick) {
+void Fill(ProtoMessage& message, int pick, int more = 1) {
   const auto* descriptor = message.GetDescriptor();
   const auto* reflection = message.GetReflection();
   for (int i = 0; i < descriptor->field_count(); ++i) {
@@ -39,12 +39,12 @@ void Fill(ProtoMessage& message, int pick) {
             reflection->AddString(&message, f, "s");
             break;
           default:
-            Fill(*reflection->AddMessage(&message, f), pick);
+            Fill(*reflection->AddMessage(&message, f), pick, n);
         }
       }
       continue;
     }
-    const int value = f->number() + 1;
+    const int value = f->number() + more;
     switch (f->cpp_type()) {
       case FieldDescriptor::CPPTYPE_INT32:
         reflection->SetInt32(&message, f, value);

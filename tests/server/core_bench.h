@@ -3,6 +3,8 @@
 #pragma once
 
 #include <map>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -17,7 +19,7 @@ namespace trireme::test {
 class CoreBench {
  public:
   explicit CoreBench(ControllerOptions options = {})
-      : core(options, [this] { return ++random_; }) {}
+      : core(options, [this] { return ++random_; }), options_(options) {}
 
   // ---- Events.
 
@@ -35,6 +37,52 @@ class CoreBench {
 
   void Cancel(uint64_t key) {
     core.Cancel(now, key, actions_);
+    Perform();
+  }
+
+  void Gone(uint64_t key) {
+    core.Gone(now, key, actions_);
+    Perform();
+  }
+
+  // The client of `before` comes back for the rest, on a new stream, with what it holds.
+  uint64_t ComeBack(uint64_t before, GenerateRequest request) {
+    const uint64_t key = last_key_ + 1;
+    ClientLog log = std::move(clients[before]);
+    clients.erase(before);
+    if (log.accepted.has_value()) {
+      request.request_id = log.accepted->id;
+      request.resume.emplace();
+    }
+    for (int32_t i = 0; request.resume.has_value() && i < request.n.value_or(1); ++i) {
+      const ChoiceLog& choice = log.choice(static_cast<uint32_t>(i));
+      (*request.resume)[static_cast<uint32_t>(i)] = {
+          .n_ids = static_cast<int32_t>(choice.ids.size()),
+          .text_bytes = static_cast<int64_t>(choice.text.size())};
+    }
+    log.Forget();
+    clients.emplace(key, std::move(log));
+    return Generate(std::move(request));
+  }
+
+  // The controller ends without a word and is started again with the first `n_records` of its
+  // records: clients and replicas have lost it.
+  void Restart(size_t n_records) {
+    std::vector<LedgerRecord> left(records.begin(),
+                                   records.begin() + static_cast<std::ptrdiff_t>(n_records));
+    replicas.clear();
+    std::destroy_at(&core);
+    std::construct_at(&core, options_, [this] { return ++random_; });
+    actions_.clear();
+    crash_after.reset();
+    sequence_ids_.clear();
+    for (const LedgerRecord& record : left) {
+      if (const auto* model = std::get_if<ModelRecord>(&record)) core.Know(model->model);
+    }
+    for (RestoredRequest& request : Restore(left)) {
+      core.Restore(now, ++last_key_, std::move(request), actions_);
+    }
+    records = core.Records();
     Perform();
   }
 
@@ -72,6 +120,18 @@ class CoreBench {
     now = until;
   }
 
+  absl::Status Drain(uint64_t link) {
+    const absl::Status status = core.Drain(now, link, actions_);
+    Perform();
+    return status;
+  }
+
+  int Abort(const std::string& request_id, std::optional<std::string> tenant = {}) {
+    const int n = core.Abort(now, request_id, tenant, actions_);
+    Perform();
+    return n;
+  }
+
   void Outage(const std::string& why) {
     core.Outage(now, why, actions_);
     Perform();
@@ -98,6 +158,18 @@ class CoreBench {
     FAIL() << "the requests do not end";
   }
 
+  // Streams whose requests the replica of the link has choices of.
+  std::vector<uint64_t> KeysOn(uint64_t link) const {
+    std::vector<uint64_t> keys;
+    for (const std::string& id : core.RequestsOn(core.replicas().at(link))) {
+      const auto client = std::ranges::find_if(clients, [&](const auto& c) {
+        return c.second.accepted.has_value() && c.second.accepted->id == id;
+      });
+      keys.push_back(client->first);
+    }
+    return keys;
+  }
+
   void ExpectEmpty() {
     EXPECT_EQ(core.n_requests(), 0u);
     EXPECT_EQ(core.n_waiting(), 0u);
@@ -121,13 +193,22 @@ class CoreBench {
   std::map<uint64_t, int32_t> silent;  // numbers, by link
   std::set<uint64_t> sent_home;        // links
   std::vector<std::string> log;
+  std::vector<LedgerRecord> records;  // what a next controller would read
   int n_heartbeats = 0;
+  std::optional<size_t> crash_after;  // actions that are still done; then Restart() is due
 
  private:
   void Perform() {
     Actions actions;
     actions.swap(actions_);
+    // Records go to the disk before anything else is done.
+    std::ranges::stable_partition(
+        actions, [](const Action& a) { return std::holds_alternative<AppendRecord>(a); });
     for (Action& action : actions) {
+      if (crash_after.has_value() && (*crash_after)-- == 0) {
+        crash_after = 0;
+        return;
+      }
       std::visit([this](auto& a) { Do(a); }, action);
     }
   }
@@ -153,8 +234,10 @@ class CoreBench {
   void Do(TellClient& a) { clients[a.key].Tell(std::move(a.event)); }
   void Do(Observe& a) { observed.push_back(std::move(a)); }
   void Do(TellSilent& a) { silent[a.link] = a.number; }
+  void Do(AppendRecord& a) { records.push_back(std::move(a.record)); }
   void Do(WriteLog& a) { log.push_back(a.line); }
 
+  const ControllerOptions options_;
   Actions actions_;
   std::set<uint64_t> sequence_ids_;
   uint64_t last_key_ = 0, last_link_ = 0, random_ = 100;

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/str.h"
 #include "gtest/gtest.h"
+#include "trireme/ledger/v1/ledger.pb.h"
 #include "trireme/replica/v1/replica.pb.h"
 #include "trireme/v1/control.pb.h"
 #include "trireme/v1/inference.pb.h"
@@ -116,6 +117,10 @@ TEST(GoldenTest, PublicContract) {
 
 TEST(GoldenTest, ReplicaContract) {
   ExpectGolden("replica_v1", Dump({replica::v1::Register::descriptor()->file()}));
+}
+
+TEST(GoldenTest, LedgerFormat) {
+  ExpectGolden("ledger_v1", Dump({ledger::v1::Record::descriptor()->file()}));
 }
 
 }  // namespace

@@ -62,7 +62,8 @@ class ServiceTest : public testing::Test {
     channel_ = grpc::CreateChannel(service_->address(), grpc::InsecureChannelCredentials());
     inference_ = v1::Inference::NewStub(channel_);
     control_ = v1::Control::NewStub(channel_);
-    client_ = std::make_unique<GenerateClient>(service_->address());
+    client_ =
+        std::make_unique<GenerateClient>(GenerateClient::Options{.address = service_->address()});
   }
 
   const std::string& address() const { return service_->address(); }
