@@ -127,7 +127,11 @@ int Main(int argc, char** argv) {
     std::printf("%s\n", VersionLine().c_str());
     return 0;
   }
-  if (name == "bench" && argc > 2) {  // a command of two words
+  const auto& commands = Commands();
+  const bool two_words = std::ranges::any_of(commands, [&](const CommandEntry& e) {
+    return std::string(e.name).starts_with(name + " ");
+  });
+  if (two_words && argc > 2) {
     const std::string second = argv[2];
     if (second == "--help" || second == "-h") {
       PrintHelp(name);
@@ -137,7 +141,6 @@ int Main(int argc, char** argv) {
     argv++;
     argc--;
   }
-  const auto& commands = Commands();
   const auto entry = std::find_if(commands.begin(), commands.end(),
                                   [&](const CommandEntry& e) { return e.name == name; });
   if (entry == commands.end()) {

@@ -290,6 +290,12 @@ class Supervisor::Loop {
       return;
     }
     const auto wait = slot.policy.AfterRun(served);
+    if (served && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+      spdlog::info("replica {}: it was sent home after {:.1f} s; starting it again", slot.index,
+                   ran.count() / 1e3);
+      slot.start_at = Clock::now() + wait;
+      return;
+    }
     spdlog::error("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
                   ran.count() / 1e3,
                   wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : "");

@@ -23,7 +23,7 @@ void WriteDown(const Event& event, Timeline& timeline) {
 class GrpcTarget : public Target {
  public:
   explicit GrpcTarget(const TargetOptions& options)
-      : options_(options), client_(options.address, options.api_key) {}
+      : options_(options), client_({.address = options.address, .api_key = options.api_key}) {}
 
   absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text) override {
     auto ids = client_.Tokenize(options_.model, text);

@@ -184,7 +184,7 @@ absl::StatusOr<std::vector<int32_t>> GenerateClient::Tokenize(const std::string&
   request.set_add_special_tokens(false);
   v1::TokenizeResponse response;
   grpc::ClientContext context;
-  AddApiKey(state_->api_key, context);
+  AddApiKey(state_->options.api_key, context);
   RETURN_IF_ERROR(FromGrpc(state_->stub->Tokenize(&context, request, &response)));
   return std::vector<int32_t>(response.ids().begin(), response.ids().end());
 }

@@ -15,7 +15,8 @@ base = ["--model", directory, "--prompt", "It was", "--temperature", "0"]
 # Help and version go to stdout and are no errors; a wrong word is one line and code 2.
 check("generate" in run([BINARY, "--help"]).stdout, "--help lists the commands")
 check(run([BINARY, "version"]).stdout.startswith("trireme "), "version")
-for command in ("generate", "serve", "controller", "worker", "tokenize", "stats", "bench kernels",
+for command in ("generate", "serve", "controller", "worker", "tokenize", "ctl stats", "ctl models",
+                "ctl drain", "ctl abort", "bench kernels",
                 "bench comm", "bench engine", "bench serve", "version"):
     text = run([BINARY, *command.split(), "--help"]).stdout
     check("Examples:" in text, f"{command} --help has examples")
@@ -47,7 +48,7 @@ for words, message in (
          "expected a whole number, at most 18446744073709551615, not 99999999999999999999999"),
         (["serve", "--model", directory, "--grpc-addr", "127.0.0.1:99999"], "trireme serve: "
          "--grpc-addr: expected HOST:PORT with a port from 0 to 65535, not 127.0.0.1:99999"),
-        (["stats", "--server", "127.0.0.1"], "trireme stats: --server: expected HOST:PORT with a "
+        (["ctl", "stats", "--server", "127.0.0.1"], "trireme ctl stats: --server: expected HOST:PORT with a "
          "port from 1 to 65535, not 127.0.0.1"),
         # Nor does a flag go without effect.
         ([*mine, "--tp", "1"], "trireme generate: --tp is for --model; the model of --server is "

@@ -46,7 +46,7 @@ def raises(error, words, call):
 
 
 def stats():
-    done = run([harness.BINARY, "stats", "--server", server.address, "--api-key", KEY])
+    done = run([harness.BINARY, "ctl", "stats", "--server", server.address, "--api-key", KEY])
     return json.loads(done.stdout)["requests"]
 
 

@@ -197,7 +197,7 @@ class Server(Lines):
         return json.loads(run(self.client(*args, "--json")).stdout)
 
     def stats(self):
-        return json.loads(run(self.around([BINARY, "stats", "--server", self.address])).stdout)
+        return json.loads(run(self.around([BINARY, "ctl", "stats", "--server", self.address])).stdout)
 
     def await_stats(self, wanted, what):
         """The first statistics that `wanted` accepts."""

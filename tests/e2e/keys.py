@@ -57,7 +57,7 @@ check_equal(post({}, "/tokenize")[0], 401, "tokenize without a key")
 with urllib.request.urlopen(f"http://{server.http_address}/health") as health:
     check_equal(health.status, 200, "health needs no key")
 
-stats = [BINARY, "stats", "--server", server.address]
+stats = [BINARY, "ctl", "stats", "--server", server.address]
 check("PERMISSION_DENIED" in run([*stats, "--api-key", user], code=1).stderr, "stats for a user")
 check("UNAUTHENTICATED" in run(stats, code=1).stderr, "stats without a key")
 ranks = json.loads(run([*stats, "--api-key", admin]).stdout)["replicas"][0]["rank_pids"]

@@ -9,8 +9,8 @@ import shutil
 import signal
 import tempfile
 
-from harness import (BINARY, Lines, check, check_equal, check_no_leftovers, model, mpirun,
-                     run)
+from harness import (BINARY, Lines, check, check_equal, check_no_leftovers, command_line, descendants,
+                     model, mpirun, run)
 
 N_STREAMS = 16
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -26,7 +26,7 @@ class Controller(Lines):
         self.address = line.removeprefix("listening ")
 
     def stats(self):
-        return json.loads(run([BINARY, "stats", "--server", self.address]).stdout)
+        return json.loads(run([BINARY, "ctl", "stats", "--server", self.address]).stdout)
 
     def await_stats(self, wanted, what):
         while not wanted(stats := self.stats()):
@@ -74,12 +74,32 @@ for round in range(2):
         check_same(json.loads(c.wait()[0]), i, f"round {round}")
     print(f"round {round}: {controller.stats()['requests']}")
 
+def while_it_stands_still(do):
+    """`do`, while no rank of the replica gets on."""
+    ranks = [p for p in descendants(worker.pid) if "worker" in command_line(p)]
+    for pid in ranks:
+        os.kill(pid, signal.SIGSTOP)
+    result = do()
+    for pid in ranks:
+        os.kill(pid, signal.SIGCONT)
+    return result
+
+
+def start(i, *flags):
+    accepted = controller.stats()["requests"]["accepted"]
+    started = client(controller, i, *flags)
+    controller.await_stats(lambda s: s["requests"]["accepted"] > accepted, "the request under way")
+    return started
+
+
 # A client goes; the request does not.
-gone = client(controller, 3, "--request-id", "mine", "--detach", "60s")
-accepted = controller.stats()["requests"]["accepted"]
-controller.await_stats(lambda s: s["requests"]["running"] > 0, "the request under way")
-gone.process.kill()
-gone.wait(code=None)
+def come_and_go():
+    gone = start(3, "--request-id", "mine", "--detach", "60s")
+    gone.process.kill()
+    gone.wait(code=None)
+
+
+while_it_stands_still(come_and_go)
 finished = controller.await_stats(lambda s: s["requests"]["running"] == 0, "its end")["requests"]
 check_equal(finished["cancelled"], 0, "cancelled requests")
 tokens = finished["completion_tokens"]
@@ -88,11 +108,15 @@ check_same(json.loads(again.wait()[0]), 3, "a client that came back")
 check_equal(controller.stats()["requests"]["completion_tokens"], tokens, "tokens computed again")
 
 # Files may not grow: what runs goes on, nothing new is accepted, until they may again.
-running = client(controller, 4)
-controller.await_stats(lambda s: s["requests"]["running"] > 0, "the request under way")
-size = (ledger / "ledger").stat().st_size
-before = resource.prlimit(controller.pid, resource.RLIMIT_FSIZE)
-resource.prlimit(controller.pid, resource.RLIMIT_FSIZE, (size, before[1]))
+def limit_files():
+    running = start(4)
+    size = (ledger / "ledger").stat().st_size
+    before = resource.prlimit(controller.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(controller.pid, resource.RLIMIT_FSIZE, (size, before[1]))
+    return running, before
+
+
+running, before = while_it_stands_still(limit_files)
 controller.wait_for_log("no request is accepted until there is room")
 refused = run([BINARY, "generate", "--server", controller.address, *request(5)], code=1)
 check("RESOURCE_EXHAUSTED" in refused.stderr and "ledger is full" in refused.stderr, refused.stderr)

@@ -1,5 +1,7 @@
-// trireme stats: Control.GetStats of a server, as JSON.
+// trireme ctl: a server's Control service.
 #include <cstdio>
+#include <optional>
+#include <string>
 
 #include "base/check.h"
 #include "grpcpp/client_context.h"
@@ -70,7 +72,8 @@ Json ToJson(const Message& message) {
   return json;
 }
 
-class StatsCommand : public Command {
+// What the commands share: a server, and one call of its Control service.
+class ControlCommand : public Command {
  public:
   void AddFlags(CLI::App& app) override {
     app.add_option("--server", server_, "the server to ask")
@@ -80,19 +83,18 @@ class StatsCommand : public Command {
     AddApiKey(app, &api_key_);
   }
 
-  absl::Status Run() override {
+ protected:
+  template <typename Request, typename Response>
+  absl::Status Call(grpc::Status (v1::Control::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                              Response*),
+                    const Request& request, Response* response) const {
     RouteGrpcLog();
     const auto stub = v1::Control::NewStub(
         grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(), ClientArguments()));
     grpc::ClientContext context;
     trireme::AddApiKey(api_key_, context);
-    v1::GetStatsResponse response;
-    const absl::Status status = FromGrpc(stub->GetStats(&context, {}, &response));
-    if (!status.ok()) {
-      return Annotate(status, StrCat(server_, ": ", absl::StatusCodeToString(status.code())));
-    }
-    std::printf("%s\n", ToJson(response).dump(2).c_str());
-    return absl::OkStatus();
+    const absl::Status status = FromGrpc((stub.get()->*method)(&context, request, response));
+    return Annotate(status, StrCat(server_, ": ", absl::StatusCodeToString(status.code())));
   }
 
  private:
@@ -100,8 +102,76 @@ class StatsCommand : public Command {
   std::string api_key_;
 };
 
+class StatsCommand : public ControlCommand {
+ public:
+  absl::Status Run() override {
+    v1::GetStatsResponse response;
+    RETURN_IF_ERROR(Call(&v1::Control::Stub::GetStats, v1::GetStatsRequest(), &response));
+    std::printf("%s\n", ToJson(response).dump(2).c_str());
+    return absl::OkStatus();
+  }
+};
+
+class ModelsCommand : public ControlCommand {
+ public:
+  absl::Status Run() override {
+    v1::ListModelsResponse response;
+    RETURN_IF_ERROR(Call(&v1::Control::Stub::ListModels, v1::ListModelsRequest(), &response));
+    for (const std::string& model : response.models()) std::printf("%s\n", model.c_str());
+    return absl::OkStatus();
+  }
+};
+
+class DrainCommand : public ControlCommand {
+ public:
+  void AddFlags(CLI::App& app) override {
+    ControlCommand::AddFlags(app);
+    app.add_option("--link", link_, "the replica's, as `trireme ctl stats` tells it")
+        ->required()
+        ->transform(Whole<uint64_t>())
+        ->type_name("N");
+  }
+
+  absl::Status Run() override {
+    v1::DrainRequest request;
+    request.set_link(link_);
+    v1::DrainResponse response;
+    return Call(&v1::Control::Stub::Drain, request, &response);
+  }
+
+ private:
+  uint64_t link_ = 0;
+};
+
+class AbortCommand : public ControlCommand {
+ public:
+  void AddFlags(CLI::App& app) override {
+    ControlCommand::AddFlags(app);
+    app.add_option("--request-id", request_id_, "the request's, as logs and Accepted tell it")
+        ->required()
+        ->type_name("ID");
+    app.add_option("--tenant", tenant_, "whose request it is; default: whoever has one")
+        ->type_name("NAME");
+  }
+
+  absl::Status Run() override {
+    v1::AbortRequest request;
+    request.set_request_id(request_id_);
+    if (tenant_.has_value()) request.set_tenant(*tenant_);
+    v1::AbortResponse response;
+    return Call(&v1::Control::Stub::Abort, request, &response);
+  }
+
+ private:
+  std::string request_id_;
+  std::optional<std::string> tenant_;
+};
+
 }  // namespace
 
-std::unique_ptr<Command> MakeStats() { return std::make_unique<StatsCommand>(); }
+std::unique_ptr<Command> MakeCtlAbort() { return std::make_unique<AbortCommand>(); }
+std::unique_ptr<Command> MakeCtlDrain() { return std::make_unique<DrainCommand>(); }
+std::unique_ptr<Command> MakeCtlModels() { return std::make_unique<ModelsCommand>(); }
+std::unique_ptr<Command> MakeCtlStats() { return std::make_unique<StatsCommand>(); }
 
 }  // namespace trireme
