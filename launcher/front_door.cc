@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "comm/end_job.h"
 #include "launcher/flags.h"
@@ -38,6 +39,10 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
       ->type_name("NAME");
+  app.add_option("--max-requests", max_requests_,
+                 "choices that run or wait at most; beyond, requests are refused")
+      ->transform(AtLeast(1))
+      ->type_name("N");
   AddLogLevel(app, &log_level_);
 }
 
@@ -54,6 +59,7 @@ absl::Status FrontDoor::Check() const {
 
 absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   InitLog("controller", log_level_);
+  RaiseOpenFileLimit();
   interruption_.emplace();  // before other threads
   interruption_->Becomes([this] { Fail(absl::OkStatus()); });
   ControllerService::Options options;
@@ -64,6 +70,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.ledger_dir = ledger_dir_;
   options.version = Version();
   if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
+  options.core.max_requests = max_requests_;
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
   options.core.heartbeat_interval =
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);

@@ -57,6 +57,7 @@ class FrontDoor {
   std::string replica_secret_;
   std::string ledger_dir_;
   bool insecure_ = false;
+  size_t max_requests_ = ControllerOptions().max_requests;
   std::string log_level_ = "info";
   absl::Mutex mutex_;
   bool ready_ ABSL_GUARDED_BY(mutex_) = false;
