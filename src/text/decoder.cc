@@ -117,6 +117,39 @@ DecodeStream::DecodeStream(const Decoder* decoder)
 
 void DecodeStream::Push(std::string_view token, std::string* out) { Run(0, token, out); }
 
+// Whether its steps remember, of what lies behind, only whether the text has begun, the bytes of
+// one character, and a run of byte tokens.
+bool Decoder::IsLocal() const {
+  return std::ranges::all_of(steps_, [](const Step& step) {
+    if (step.kind == Kind::kReplace) return !step.fused && step.to.find('<') == std::string::npos;
+    return step.kind != Kind::kStrip || !step.fused || step.stop == 0;
+  });
+}
+
+bool DecodeStream::CanForget() const {
+  using Kind = Decoder::Kind;
+  for (size_t i = 0; i < states_.size(); ++i) {
+    const Decoder::Step& config = decoder_->steps_[i];
+    const bool counts =
+        config.kind == Kind::kJoin || (config.kind == Kind::kMetaspace && !config.fused);
+    if (counts && states_[i].count == 0) return false;
+    if (config.kind == Kind::kStrip && config.fused && !states_[i].started) return false;
+  }
+  return decoder_->IsLocal();
+}
+
+// No step makes a byte token of it: a run of those ends before it.
+bool DecodeStream::CanResume(std::string_view token) const {
+  return token.find('<') == std::string_view::npos;
+}
+
+void DecodeStream::Forget() {
+  for (State& state : states_) {
+    state.withheld.clear();
+    state.bytes = {};
+  }
+}
+
 void DecodeStream::Run(size_t step, std::string_view text, std::string* out) {
   using Kind = Decoder::Kind;
   if (step == decoder_->steps_.size()) {

@@ -37,6 +37,7 @@ class Decoder {
 
   static absl::StatusOr<Step> ParseStep(const nlohmann::json& json, const std::string& type,
                                         bool fused);
+  bool IsLocal() const;
 
   std::vector<Step> steps_;
 };
@@ -52,6 +53,14 @@ class DecodeStream {
 
   // Appends what was withheld. Nothing may be pushed after.
   void Finish(std::string* out);
+
+  // The middle of a long text need not be pushed. Once CanForget, one may Forget and go on further
+  // behind, with a token at which one CanResume; all but the first kRemembered bytes of the tokens
+  // from there on give the same as if everything in between had been pushed.
+  bool CanForget() const;
+  bool CanResume(std::string_view token) const;
+  void Forget();
+  static constexpr size_t kRemembered = 16;
 
  private:
   struct State {           // of one step

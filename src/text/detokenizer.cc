@@ -12,11 +12,29 @@ Detokenizer::Detokenizer(std::shared_ptr<const Tokenizer> tokenizer,
     : tokenizer_(std::move(tokenizer)),
       skip_special_tokens_(skip_special_tokens),
       stream_(&tokenizer_->parts_->decoder) {
+  const auto token = [&](size_t i) {
+    return tokenizer_->TokenForDecoding(prompt_ids[i], skip_special_tokens_);
+  };
+  // Of a long prompt the begin and the end are enough.
+  size_t next = 0, tail = prompt_ids.size();
   std::string prompt;
-  for (int32_t id : prompt_ids) {
-    const std::string* token = tokenizer_->TokenForDecoding(id, skip_special_tokens_);
-    if (token != nullptr) stream_.Push(*token, &prompt);
+  const auto push = [&] {
+    const std::string* pushed = token(next++);
+    if (pushed != nullptr) stream_.Push(*pushed, &prompt);
+  };
+  while (next < tail && !stream_.CanForget()) push();
+  bool can_resume = false;
+  for (size_t n_bytes = 0; tail > next && !can_resume;) {
+    const std::string* before = token(--tail);
+    if (before == nullptr) continue;
+    n_bytes += before->size();
+    can_resume = n_bytes >= text::DecodeStream::kRemembered && stream_.CanResume(*before);
   }
+  if (can_resume) {
+    stream_.Forget();
+    next = tail;
+  }
+  while (next < prompt_ids.size()) push();
   text::DecodeStream ended = stream_;
   ended.Finish(&prompt_tail_);
 }

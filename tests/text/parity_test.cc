@@ -119,22 +119,42 @@ std::string Expected(const Tokenizer& tokenizer, std::span<const int32_t> ids, s
   return whole.substr(same);
 }
 
+void ExpectStreamed(const std::shared_ptr<const Tokenizer>& tokenizer,
+                    const std::vector<int32_t>& ids, size_t n_prompt, bool skip) {
+  Detokenizer detokenizer(tokenizer, std::span(ids).first(n_prompt), skip);
+  std::string streamed;
+  for (size_t k = n_prompt; k < ids.size(); ++k) {
+    const std::string text = detokenizer.Push(ids[k]);
+    ASSERT_EQ(text::FindInvalidUtf8(text), std::string::npos) << Join(ids, " ");
+    streamed += text;
+  }
+  streamed += detokenizer.Finish();
+  ASSERT_EQ(streamed, Expected(*tokenizer, ids, n_prompt, skip))
+      << n_prompt << " prompt ids of " << Join(ids, " ");
+}
+
 TEST_P(KindTest, StreamsWhatItDecodes) {
   for (int i = 0; i < kGoldenRandomIds; ++i) {
     std::vector<int32_t> ids = DrawIds(i, tokenizer_->vocab_size(), added_ids_);
     if (i % 2 == 1) ids = *tokenizer_->Encode(DrawString(i), true);
-    const bool skip = i % 4 < 2;
     const size_t n_prompt = ids.empty() ? 0 : i * size_t{7} % (ids.size() + 1);
-    Detokenizer detokenizer(tokenizer_, std::span(ids).first(n_prompt), skip);
-    std::string streamed;
-    for (size_t k = n_prompt; k < ids.size(); ++k) {
-      const std::string text = detokenizer.Push(ids[k]);
-      ASSERT_EQ(text::FindInvalidUtf8(text), std::string::npos) << Join(ids, " ");
-      streamed += text;
+    ASSERT_NO_FATAL_FAILURE(ExpectStreamed(tokenizer_, ids, n_prompt, /*skip=*/i % 4 < 2));
+  }
+}
+
+// Of such prompts the begin and the end are decoded alone.
+TEST_P(KindTest, StreamsWhatItDecodesBehindALongPrompt) {
+  for (int i = 0; i < kGoldenRandomIds; ++i) {
+    std::vector<int32_t> ids;
+    for (int part = 0; part < 6; ++part) {
+      const int drawn = (i + part) % kGoldenRandomIds;
+      const auto more = (i + part) % 3 == 0 ? *tokenizer_->Encode(DrawString(drawn), true)
+                                            : DrawIds(drawn, tokenizer_->vocab_size(), added_ids_);
+      ids.insert(ids.end(), more.begin(), more.end());
     }
-    streamed += detokenizer.Finish();
-    ASSERT_EQ(streamed, Expected(*tokenizer_, ids, n_prompt, skip))
-        << n_prompt << " prompt ids of " << Join(ids, " ");
+    const size_t n_new = std::min<size_t>(ids.size(), static_cast<size_t>(i % 9));
+    ASSERT_NO_FATAL_FAILURE(
+        ExpectStreamed(tokenizer_, ids, ids.size() - n_new, /*skip=*/i % 4 < 2));
   }
 }
 
