@@ -29,6 +29,20 @@ absl::Status CheckText(const ServedModel& model, const std::string& text, size_t
   return absl::OkStatus();
 }
 
+constexpr size_t kLargeBytes = 64 << 10;  // a few milliseconds of tokenizing
+constexpr int kNice = 10;                 // a ninth of the processor where others want it, too
+
+size_t PromptBytes(const GenerateRequest& request) {
+  if (request.chat == nullptr) return request.text->size();
+  size_t n_bytes = 0;
+  for (const auto& message : request.chat->messages) {
+    const auto content = message.find("content");
+    if (content == message.end() || !content->is_string()) continue;
+    n_bytes += content->get_ref<const std::string&>().size();
+  }
+  return n_bytes;
+}
+
 // Of a request's text or chat.
 absl::StatusOr<std::vector<int32_t>> PromptIds(const ServedModel& model,
                                                const GenerateRequest& request, size_t max_bytes) {
@@ -58,6 +72,7 @@ ControllerLoop::ControllerLoop(Options options)
     : options_(std::move(options)),
       core_(CoreOptions(options_), RandomBits),
       pool_(options_.tokenizer_threads, options_.core.max_requests),
+      large_pool_(options_.tokenizer_threads, options_.core.max_requests, kNice),
       thread_([this] { Run(); }) {}
 
 ControllerLoop::~ControllerLoop() { Stop(); }
@@ -105,6 +120,7 @@ void ControllerLoop::Shutdown(bool stop_replicas) {
 void ControllerLoop::Stop() {
   if (!thread_.joinable()) return;
   pool_.Stop();
+  large_pool_.Stop();
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
@@ -234,8 +250,9 @@ uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_even
     Admit(key, arrived, std::move(request), std::move(model));
     return key;
   }
+  WorkerPool& pool = PoolFor(PromptBytes(request));
   auto shared = std::make_shared<GenerateRequest>(std::move(request));
-  const bool queued = pool_.Run([this, key, arrived, shared, model]() mutable {
+  const bool queued = pool.Run([this, key, arrived, shared, model]() mutable {
     auto ids = PromptIds(**model, *shared, options_.max_prompt_bytes);
     if (!ids.ok()) return Admit(key, arrived, {}, ids.status());
     shared->ids = *std::move(ids);
@@ -279,9 +296,20 @@ void ControllerLoop::Gone(uint64_t key) {
   });
 }
 
+WorkerPool& ControllerLoop::PoolFor(size_t n_bytes) {
+  return n_bytes > kLargeBytes ? large_pool_ : pool_;
+}
+
+bool ControllerLoop::RunAside(size_t n_bytes, std::function<void()> job) {
+  if (n_bytes > kLargeBytes) return large_pool_.Run(std::move(job));
+  job();
+  return true;
+}
+
 void ControllerLoop::Tokenize(std::string model, std::string text, bool add_special_tokens,
                               IdsCallback done) {
-  const bool queued = pool_.Run([this, model, text = std::move(text), add_special_tokens, done] {
+  WorkerPool& pool = PoolFor(text.size());
+  const bool queued = pool.Run([this, model, text = std::move(text), add_special_tokens, done] {
     auto found = models_.Resolve(model);
     if (!found.ok()) return done(found.status());
     if (auto status = CheckText(**found, text, options_.max_prompt_bytes); !status.ok()) {
@@ -294,7 +322,8 @@ void ControllerLoop::Tokenize(std::string model, std::string text, bool add_spec
 
 void ControllerLoop::Detokenize(std::string model, std::vector<int32_t> ids,
                                 bool skip_special_tokens, TextCallback done) {
-  const bool queued = pool_.Run([this, model, ids = std::move(ids), skip_special_tokens, done] {
+  WorkerPool& pool = PoolFor(ids.size() * sizeof(int32_t));
+  const bool queued = pool.Run([this, model, ids = std::move(ids), skip_special_tokens, done] {
     auto found = models_.Resolve(model);
     if (!found.ok()) return done(found.status());
     if (auto status = CheckText(**found, "", options_.max_prompt_bytes); !status.ok()) {

@@ -1,5 +1,6 @@
 // The controller core with a thread, a clock and a mailbox around it. Transports (gRPC, in process)
-// bring requests and replica links; text is tokenized on a small pool.
+// bring requests and replica links; text is tokenized on a small pool, and long text on another
+// whose threads stand back, so that it holds up nobody else.
 #pragma once
 
 #include <atomic>
@@ -66,6 +67,10 @@ class ControllerLoop {
   void Cancel(uint64_t key);
   void Gone(uint64_t key);  // the client's stream broke: see Controller::Gone
 
+  // What takes time with so many bytes: at once if they are few, else beside the loop. False: too
+  // much is waiting there.
+  bool RunAside(size_t n_bytes, std::function<void()> job);
+
   using IdsCallback = std::function<void(absl::StatusOr<std::vector<int32_t>>)>;
   using TextCallback = std::function<void(absl::StatusOr<std::string>)>;
   void Tokenize(std::string model, std::string text, bool add_special_tokens, IdsCallback done);
@@ -118,6 +123,7 @@ class ControllerLoop {
   void TellDrained(uint64_t link, const absl::Status& status);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);
+  WorkerPool& PoolFor(size_t n_bytes);
 
   const Options options_;
   ModelRegistry models_;
@@ -138,6 +144,7 @@ class ControllerLoop {
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
 
   WorkerPool pool_;
+  WorkerPool large_pool_;
   std::thread thread_;
 };
 

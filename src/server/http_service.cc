@@ -197,10 +197,10 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   };
   const std::string models = "/v1/models";
   if (path == "/v1/completions") {
-    return post([&] { Complete(ParseCompletion, request, *caller, reply); });
+    return post([&] { Complete(ParseCompletion, std::move(request), *caller, reply); });
   }
   if (path == "/v1/chat/completions") {
-    return post([&] { Complete(ParseChat, request, *caller, reply); });
+    return post([&] { Complete(ParseChat, std::move(request), *caller, reply); });
   }
   if (path == models) return get([&] { Models(reply, ""); });
   if (path.starts_with(models + "/")) {
@@ -221,8 +221,17 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   reply->Send({.status = 404, .body = std::move(error.body)});
 }
 
-void HttpService::Complete(Parse* parse, const HttpRequest& request, const Caller& caller,
-                           const Reply& reply) {
+void HttpService::Complete(Parse* parse, HttpRequest request, Caller caller, Reply reply) {
+  const size_t n_bytes = request.body.size();
+  auto job = [this, parse, request = std::move(request), caller = std::move(caller), reply] {
+    StartCompletion(parse, request, caller, reply);
+  };
+  if (loop_.RunAside(n_bytes, std::move(job))) return;
+  SendError(*reply, ResourceExhausted("too many large requests are waiting: retry later"));
+}
+
+void HttpService::StartCompletion(Parse* parse, const HttpRequest& request, const Caller& caller,
+                                  const Reply& reply) {
   std::string param;
   auto call = parse(request.body, &param);
   if (!call.ok()) return SendError(*reply, call.status(), param);

@@ -40,7 +40,9 @@ class HttpService {
   void Handle(HttpRequest request, Reply reply);
   bool Probe(const HttpRequest& request, const Reply& reply);
   using Parse = absl::StatusOr<CompletionCall>(const std::string& body, std::string* param);
-  void Complete(Parse* parse, const HttpRequest& request, const Caller& caller, const Reply& reply);
+  void Complete(Parse* parse, HttpRequest request, Caller caller, Reply reply);
+  void StartCompletion(Parse* parse, const HttpRequest& request, const Caller& caller,
+                       const Reply& reply);
   void Models(const Reply& reply, const std::string& name);
   void Tokenize(const HttpRequest& request, const Reply& reply);
   void Detokenize(const HttpRequest& request, const Reply& reply);

@@ -1,12 +1,14 @@
 #include "server/worker_pool.h"
 
+#include <sys/resource.h>
+
 #include <mutex>
 #include <utility>
 
 namespace trireme {
 
-WorkerPool::WorkerPool(int n_threads, size_t max_jobs) : max_jobs_(max_jobs) {
-  for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this] { Work(); });
+WorkerPool::WorkerPool(int n_threads, size_t max_jobs, int nice) : max_jobs_(max_jobs) {
+  for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this, nice] { Work(nice); });
 }
 
 WorkerPool::~WorkerPool() { Stop(); }
@@ -41,7 +43,8 @@ void WorkerPool::Stop() {
   threads_.clear();
 }
 
-void WorkerPool::Work() {
+void WorkerPool::Work(int nice) {
+  if (nice != 0) setpriority(PRIO_PROCESS, 0, nice);  // on Linux, of the calling thread alone
   while (true) {
     std::function<void()> job;
     {

@@ -14,8 +14,10 @@ namespace trireme {
 
 class WorkerPool {
  public:
-  WorkerPool(int n_threads, size_t max_jobs);  // beyond `max_jobs` waiting, jobs are refused
-  ~WorkerPool();                               // Stop
+  // Beyond `max_jobs` waiting, jobs are refused. `nice`: by which its threads stand back behind
+  // others (nice(2)).
+  WorkerPool(int n_threads, size_t max_jobs, int nice = 0);
+  ~WorkerPool();  // Stop
 
   // Runs `job` on one of the threads; false if too many are waiting or it has stopped.
   bool Run(std::function<void()> job);
@@ -27,7 +29,7 @@ class WorkerPool {
   void Stop();
 
  private:
-  void Work();
+  void Work(int nice);
 
   const size_t max_jobs_;
   std::mutex mutex_;

@@ -1,6 +1,8 @@
 // The controller around a replica of its own process: threads, no sockets.
 #include "server/local_controller.h"
 
+#include <atomic>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/collector.h"
@@ -40,6 +42,33 @@ TEST(LocalControllerTest, GeneratesFromText) {
   const auto log = client.WaitEnd();
   EXPECT_EQ(log.ids, Expected(Request("once upon", 20)));
   EXPECT_EQ(log.finished->usage.prompt_tokens, 9);
+}
+
+TEST(LocalControllerTest, LongTextsHoldUpNoShortOne) {
+  constexpr int kLong = 8;
+  std::string text;
+  for (int i = 0; i < 50'000; ++i) text += "once upon ";
+  FakeReplica replica;
+  auto controller = LocalController::Start(replica, {.tokenizer_threads = 1});
+  std::atomic<int> n_ended = 0;
+  int n_before = -1;
+  std::vector<Collector> long_ones(kLong);
+  for (Collector& client : long_ones) {
+    (*controller)->Generate(Request(text, 1), [&, tell = client.callback()](Event&& event) {
+      n_ended += IsLast(event);
+      tell(std::move(event));
+    });
+  }
+  Collector short_one;
+  (*controller)->Generate(Request("once", 1), [&, tell = short_one.callback()](Event&& event) {
+    if (n_before < 0) n_before = n_ended;
+    tell(std::move(event));
+  });
+  short_one.WaitEnd();
+  for (Collector& client : long_ones) {
+    EXPECT_THAT(Message(*client.WaitEnd().error), HasSubstr("leaves no room"));
+  }
+  EXPECT_LT(n_before, kLong / 2);
 }
 
 TEST(LocalControllerTest, RefusesTextOutsideTheVocabulary) {
