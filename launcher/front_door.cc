@@ -24,13 +24,22 @@ void FrontDoor::AddFlags(CLI::App& app) {
       ->type_name("HOST:PORT");
   app.add_option(
          "--api-keys", api_keys_,
-         "a file of lines `TENANT SHA256-OF-THE-KEY [admin]`, as `trireme key` prints them; "
+         "a file of lines `TENANT SHA256-OF-THE-KEY [admin] [weight=X] [max-requests=N]`, as "
+         "`trireme key` prints them; "
          "without it nobody is asked for a key")
       ->type_name("FILE");
   AddReplicaSecret(app, &replica_secret_);
   app.add_flag("--insecure", insecure_,
                "listen beyond this host although there is no TLS yet: whoever sees the network "
                "sees prompts and keys");
+  app.add_option("--max-requests", max_requests_,
+                 "that run or wait at a time, each choice counted; more are refused")
+      ->transform(AtLeast(1))
+      ->type_name("N");
+  app.add_option("--max-ledger-bytes", max_ledger_bytes_,
+                 "that prompts and answers of these requests may take; more are refused")
+      ->transform(Whole<uint64_t>(1))
+      ->type_name("BYTES");
   app.add_option("--ledger-dir", ledger_dir_,
                  "a directory for what a controller that is started again has to know of the "
                  "requests under way; default: they end with this process")
@@ -39,10 +48,6 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
       ->type_name("NAME");
-  app.add_option("--max-requests", max_requests_,
-                 "choices that run or wait at most; beyond, requests are refused")
-      ->transform(AtLeast(1))
-      ->type_name("N");
   AddLogLevel(app, &log_level_);
 }
 
@@ -68,9 +73,10 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.api_keys = api_keys_;
   options.replica_secret = replica_secret_;
   options.ledger_dir = ledger_dir_;
+  options.core.max_requests = max_requests_;
+  options.core.max_ledger_bytes = max_ledger_bytes_;
   options.version = Version();
   if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
-  options.core.max_requests = max_requests_;
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
   options.core.heartbeat_interval =
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);

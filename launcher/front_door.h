@@ -56,8 +56,9 @@ class FrontDoor {
   std::string api_keys_;
   std::string replica_secret_;
   std::string ledger_dir_;
-  bool insecure_ = false;
   size_t max_requests_ = ControllerOptions().max_requests;
+  size_t max_ledger_bytes_ = ControllerOptions().max_ledger_bytes;
+  bool insecure_ = false;
   std::string log_level_ = "info";
   absl::Mutex mutex_;
   bool ready_ ABSL_GUARDED_BY(mutex_) = false;

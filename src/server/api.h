@@ -39,6 +39,8 @@ inline constexpr double kMaxDetachSeconds = 86400;
 
 struct GenerateRequest {
   std::string tenant;                // whose it is, by its key
+  double weight = 1;                 // the tenant's share of the service
+  size_t max_tenant_requests = 0;    // choices of the tenant's at a time; 0: no bound of its own
   std::string model;                 // empty: the only one
   std::string request_id;            // empty: the controller chooses
   std::optional<std::string> text;   // the prompt, or

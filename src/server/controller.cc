@@ -64,9 +64,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
     request.request_id = id.str();
   }
   const int32_t n = request.n.value_or(1);
-  if (ledger_.n_open() + n > options_.max_requests) {
-    return ResourceExhausted(ledger_.n_open(), " requests are running or waiting: retry later");
-  }
+  RETURN_IF_ERROR(CheckRoom(request, out));
 
   Accepted accepted{.id = request.request_id, .seed = sequence.sampling.seed};
   if (request.echo) TellPrompt(*model, request.ids, request, accepted);
@@ -79,6 +77,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
       ledger_.Add({.key = key,
                    .client = key,
                    .tenant = std::move(request.tenant),
+                   .weight = request.weight,
                    .request_id = std::move(request.request_id),
                    .digest = std::move(request.digest),
                    .model = std::move(model),
@@ -191,7 +190,13 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     return fault("ended at ", delta.offset + delta.ids.size(), ", after ", have.size(), " ids");
   }
 
-  if (have.empty()) entry.cached_tokens = std::max(entry.cached_tokens, delta.cached_tokens);
+  if (have.empty() && delta.cached_tokens > entry.cached_tokens) {
+    const int32_t cached =
+        std::min(delta.cached_tokens, static_cast<int32_t>(entry.sequence.prompt_ids.size()));
+    ChargeTenant(entry, entry.cached_tokens - cached);
+    entry.cached_tokens = cached;
+  }
+  ChargeTenant(entry, static_cast<double>(fresh.size()));
   if (!fresh.empty()) {
     MeasureIds(now, entry, fresh.size(), out);
     entry.fingerprint = replica.info.fingerprint;
@@ -234,6 +239,7 @@ bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids
     if (stop.has_value()) break;
   }
   counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
+  ledger_.Grow(delta.ids.size());
   entry.request->any_id = true;
   Record(IdsRecord{entry.request->key, delta.choice, delta.offset, delta.ids, entry.fingerprint},
          out);
@@ -337,6 +343,7 @@ void Controller::Withdraw(Time now, LedgerEntry& entry, bool replica_ended, Acti
   if (entry.link.has_value()) {
     if (!replica_ended) out.push_back(SendCancel{*entry.link, entry.sequence.id});
     router_.Release(entry, /*cancelled=*/!replica_ended);
+    LeaveService(entry);
   } else if (entry.next_waiting.has_value()) {
     Dequeue(entry);
   }

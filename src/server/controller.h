@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "server/actions.h"
+#include "server/fair_queue.h"
 #include "server/ledger.h"
 #include "server/router.h"
 
@@ -27,6 +28,7 @@ namespace trireme {
 
 struct ControllerOptions {
   size_t max_requests = 4096;  // choices accepted and not ended; beyond: RESOURCE_EXHAUSTED
+  size_t max_ledger_bytes = size_t{1} << 30;  // of requests in memory; beyond: likewise
   Duration heartbeat_interval = std::chrono::seconds(1);
   Duration replica_timeout = std::chrono::seconds(10);   // a link silent for so long is closed
   Duration waiting_interval = std::chrono::seconds(10);  // between Waiting events
@@ -124,9 +126,6 @@ class Controller {
     size_t resumed = 0;
     Duration longest{};
   };
-  using QueueKey =
-      std::tuple<bool, int64_t, uint64_t>;  // (!suspect, -priority, entry): the first first
-
   absl::Status Admit(Time now, uint64_t key, Time arrived, ModelPtr model, GenerateRequest& request,
                      Actions& out);
 
@@ -154,6 +153,9 @@ class Controller {
   void TellWaiting(Time now, LedgerEntry& entry, Actions& out);
   std::string WhyWaiting(const LedgerEntry& entry) const;
   void HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, Actions& out);
+  void LeaveService(LedgerEntry& entry);
+  void ChargeTenant(LedgerEntry& entry, double tokens);
+  absl::Status CheckRoom(const GenerateRequest& request, Actions& out);
 
   // Requests that may be what ends their replicas (controller_suspects.cc).
   static void CountLoss(LedgerEntry& entry, bool alone);
@@ -197,9 +199,9 @@ class Controller {
 
   Ledger ledger_;
   Router router_;
-  std::map<std::string, ModelPtr> models_;         // by name, as last registered
-  std::map<ModelPtr, std::set<QueueKey>> queues_;  // none is empty
-  std::map<uint64_t, Pause> pauses_;               // by the lost link
+  std::map<std::string, ModelPtr> models_;  // by name, as last registered
+  std::map<ModelPtr, FairQueue> queues_;    // none is idle
+  std::map<uint64_t, Pause> pauses_;        // by the lost link
   std::set<std::pair<Time, uint64_t>> deadlines_;
   std::set<std::pair<Time, uint64_t>> waits_;     // when a waiting client is told next
   std::set<std::pair<Time, uint64_t>> expiries_;  // of requests without a client

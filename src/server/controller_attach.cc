@@ -141,6 +141,7 @@ void Controller::Restore(Time now, uint64_t key, RestoredRequest restored, Actio
   ++counters_.accepted;
   LedgerRequest& request = ledger_.Add({.key = key,
                                         .tenant = std::move(record.tenant),
+                                        .weight = record.weight,
                                         .request_id = std::move(record.request_id),
                                         .digest = std::move(record.digest),
                                         .model = model->second,
@@ -201,6 +202,7 @@ void Controller::Record(LedgerRecord record, Actions& out) const {
 RequestRecord Controller::RecordOf(const LedgerRequest& request) {
   RequestRecord record{.key = request.key,
                        .tenant = request.tenant,
+                       .weight = request.weight,
                        .request_id = request.request_id,
                        .digest = request.digest,
                        .model = request.model->name,

@@ -6,16 +6,33 @@
 
 namespace trireme {
 
-namespace {
-
-std::tuple<bool, int64_t, uint64_t> PlaceOf(const LedgerEntry& entry) {
-  return {!entry.suspect(), -int64_t{entry.sequence.priority}, entry.id};
+// Whether there is room for one more request. What has ended and waits for clients that may come
+// back makes room.
+absl::Status Controller::CheckRoom(const GenerateRequest& request, Actions& out) {
+  const auto n = static_cast<size_t>(request.n.value_or(1));
+  if (ledger_.n_open() + n > options_.max_requests) {
+    return ResourceExhausted(ledger_.n_open(), " requests are running or waiting: retry later");
+  }
+  const size_t mine = ledger_.n_open(request.tenant);
+  if (request.max_tenant_requests > 0 && mine + n > request.max_tenant_requests) {
+    return ResourceExhausted("tenant ", request.tenant, " has ", mine, " of at most ",
+                             request.max_tenant_requests,
+                             " requests running or waiting: retry later");
+  }
+  const size_t bytes = n * request.ids.size() * sizeof(int32_t);
+  const auto full = [&] { return ledger_.bytes() + bytes > options_.max_ledger_bytes; };
+  for (auto it = expiries_.begin(); full() && it != expiries_.end();) {
+    LedgerRequest& expiring = *ledger_.FindRequest((it++)->second);
+    if (expiring.open.empty()) Release(expiring, out);
+  }
+  if (!full()) return absl::OkStatus();
+  return ResourceExhausted("the requests that are running or waiting take ", ledger_.bytes(),
+                           " bytes: retry later");
 }
 
-}  // namespace
-
 void Controller::Enqueue(Time now, LedgerEntry& entry) {
-  queues_[entry.model()].insert(PlaceOf(entry));
+  queues_[entry.model()].Insert(entry);
+  LeaveService(entry);  // only now: the queue is not idle
   entry.next_waiting = now + options_.waiting_interval;
   waits_.emplace(*entry.next_waiting, entry.id);
 }
@@ -23,26 +40,26 @@ void Controller::Enqueue(Time now, LedgerEntry& entry) {
 void Controller::Dequeue(LedgerEntry& entry) {
   auto queue = queues_.find(entry.model());
   CHECK(queue != queues_.end());
-  CHECK_EQ(queue->second.erase(PlaceOf(entry)), 1u);
-  if (queue->second.empty()) queues_.erase(queue);
+  queue->second.Erase(entry);
+  if (queue->second.idle()) queues_.erase(queue);
   waits_.erase({*entry.next_waiting, entry.id});
   entry.next_waiting.reset();
 }
 
-// Hands over, by priority and then by age, what the replicas of `model` have room for.
+// Hands over what the replicas of `model` have room for.
 void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
   SendHome(model, out);
   Isolate(now, model, out);
   auto queue = queues_.find(model);
-  if (queue == queues_.end()) return;
-  auto next = queue->second.begin();
-  for (size_t left = queue->second.size(); left > 0 && router_.AnyHasRoom(*model); --left) {
-    LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(*next++));
-    if (entry.suspect()) continue;
-    LinkedReplica* replica = router_.Pick(entry);
-    if (replica == nullptr) continue;  // it waits for one that others cannot replace
-    HandOver(now, entry, *replica, out);
-  }
+  if (queue == queues_.end() || queue->second.size() == 0) return;
+  queue->second.Offer([&] { return router_.AnyHasRoom(*model); },
+                      [&](uint64_t id) {
+                        LedgerEntry& entry = *ledger_.Find(id);
+                        // Null: it waits for a replica that others cannot stand in for.
+                        if (LinkedReplica* replica = router_.Pick(entry)) {
+                          HandOver(now, entry, *replica, out);
+                        }
+                      });
 }
 
 // A client that has just come is told at once if nobody serves it.
@@ -54,7 +71,12 @@ void Controller::DispatchNew(Time now, const LedgerRequest& request, Actions& ou
 }
 
 void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, Actions& out) {
+  queues_.at(entry.model()).Enter(entry);  // before it leaves the queue, which is not idle then
+  entry.in_service = true;
   Dequeue(entry);
+  if (!entry.handed_over.has_value()) {
+    ChargeTenant(entry, static_cast<double>(entry.sequence.prompt_ids.size()));
+  }
   entry.sequence.id = ++last_sequence_id_;
   router_.Assign(entry, replica);
   if (entry.handed_over.has_value()) {
@@ -65,6 +87,18 @@ void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, 
         Observe{Measure::kQueueTime, entry.model(), Seconds(now - entry.request->arrived)});
   }
   out.push_back(SendSubmit{replica.link, entry.sequence});
+}
+
+void Controller::LeaveService(LedgerEntry& entry) {
+  if (!std::exchange(entry.in_service, false)) return;
+  const auto queue = queues_.find(entry.model());
+  queue->second.Leave(entry);
+  if (queue->second.idle()) queues_.erase(queue);
+}
+
+void Controller::ChargeTenant(LedgerEntry& entry, double tokens) {
+  entry.charged += tokens;
+  queues_.at(entry.model()).Charge(entry, tokens);
 }
 
 void Controller::TellWaiting(Time now, LedgerEntry& entry, Actions& out) {

@@ -99,8 +99,8 @@ void Controller::Outage(Time now, const std::string& why, Actions& out) {
   outage_ = why;
   std::set<uint64_t> stranded;
   for (const auto& [model, queue] : queues_) {
-    for (const QueueKey& place : queue) {
-      const LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(place));
+    for (uint64_t id : queue.entries()) {
+      const LedgerEntry& entry = *ledger_.Find(id);
       if (!router_.AnyServes(entry)) stranded.insert(entry.request->key);
     }
   }
@@ -130,8 +130,8 @@ void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Action
   std::map<uint64_t, std::string> unservable;  // why, by request
   for (const auto& [model, queue] : queues_) {
     if (model->name != newcomer.model->name) continue;
-    for (const QueueKey& place : queue) {
-      const LedgerEntry& entry = *ledger_.Find(std::get<uint64_t>(place));
+    for (uint64_t id : queue.entries()) {
+      const LedgerEntry& entry = *ledger_.Find(id);
       if (router_.AnyServes(entry)) continue;
       std::string& why = unservable[entry.request->key];
       why = "has another tokenizer or a smaller context";

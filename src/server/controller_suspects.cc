@@ -42,11 +42,7 @@ void Controller::FailPoison(Time now, LedgerEntry& entry, const std::string& wha
 void Controller::Isolate(Time now, const ModelPtr& model, Actions& out) {
   std::vector<LedgerEntry*> suspects;
   if (auto queue = queues_.find(model); queue != queues_.end()) {
-    for (const QueueKey& place : queue->second) {
-      LedgerEntry* entry = ledger_.Find(std::get<uint64_t>(place));
-      if (!entry->suspect()) break;
-      suspects.push_back(entry);
-    }
+    for (uint64_t id : queue->second.suspects()) suspects.push_back(ledger_.Find(id));
   }
   for (auto& [link, replica] : router_.replicas()) {
     if (!replica.isolating || replica.model != model) continue;

@@ -18,7 +18,7 @@ GenerateStream* GenerateStream::Start(ControllerLoop& loop, absl::StatusOr<Calle
   } else if (!request.ok()) {
     stream->Tell(request.status());
   } else {
-    request->tenant = caller->tenant;
+    Own(*caller, *request);
     stream->key_ = loop.Generate(*std::move(request),
                                  [stream](Event&& event) { stream->Tell(std::move(event)); });
   }

@@ -237,7 +237,7 @@ void HttpService::StartCompletion(Parse* parse, const HttpRequest& request, cons
   if (!call.ok()) return SendError(*reply, call.status(), param);
   const std::string digest = Sha256(request.path + "\n" + request.body);
   for (size_t i = 0; i < call->requests.size(); ++i) {
-    call->requests[i].tenant = caller.tenant;
+    Own(caller, call->requests[i]);
     call->requests[i].digest = StrCat(digest, ".", i);
     std::string& id = call->requests[i].request_id;
     if (!id.empty() && call->requests.size() > 1) id += StrCat("-", i);

@@ -40,6 +40,27 @@ std::vector<std::string> Words(const std::string& line) {
   return words;
 }
 
+bool ReadEntry(const std::vector<std::string>& words, std::string* hash, Caller* caller) {
+  if (words.size() < 2 || !IsHash(words[1])) return false;
+  caller->tenant = words[0];
+  *hash = words[1];
+  for (size_t i = 2; i < words.size(); ++i) {
+    const std::string_view word = words[i];
+    const auto value = [&](std::string_view name) { return word.substr(name.size()); };
+    if (word == "admin") {
+      caller->admin = true;
+    } else if (word.starts_with("weight=")) {
+      if (!ParseNumber(value("weight="), &caller->weight)) return false;
+      if (!(caller->weight > 0 && caller->weight <= 1e6)) return false;
+    } else if (word.starts_with("max-requests=")) {
+      if (!ParseNumber(value("max-requests="), &caller->max_requests)) return false;
+    } else {
+      return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 
 std::string Sha256(std::string_view bytes) {
@@ -59,6 +80,12 @@ std::string NewKey() {
   return "tk-" + Hex(bits);
 }
 
+void Own(const Caller& caller, GenerateRequest& request) {
+  request.tenant = caller.tenant;
+  request.weight = caller.weight;
+  request.max_tenant_requests = caller.max_requests;
+}
+
 absl::StatusOr<std::unique_ptr<KeyFile>> KeyFile::Open(const std::string& path) {
   std::unique_ptr<KeyFile> file(new KeyFile(path));
   std::lock_guard lock(file->mutex_);
@@ -76,13 +103,13 @@ absl::StatusOr<std::vector<KeyFile::Entry>> KeyFile::Read() const {
     ++number;
     const std::vector<std::string> words = Words(line);
     if (words.empty()) continue;
-    const bool admin = words.size() == 3 && words[2] == "admin";
-    if (!(words.size() == 2 || admin) || !IsHash(words[1])) {
-      return InvalidArgument(
-          path_, " line ", number,
-          ": expected TENANT SHA256-OF-THE-KEY [admin], as `trireme key` prints");
+    Entry entry;
+    if (!ReadEntry(words, &entry.hash, &entry.caller)) {
+      return InvalidArgument(path_, " line ", number,
+                             ": expected TENANT SHA256-OF-THE-KEY [admin] [weight=X] "
+                             "[max-requests=N], as `trireme key` prints");
     }
-    entries.push_back({words[1], {words[0], admin}});
+    entries.push_back(std::move(entry));
   }
   return entries;
 }

@@ -11,6 +11,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "base/status.h"
+#include "server/api.h"
 
 namespace trireme {
 
@@ -25,12 +26,17 @@ std::string NewKey();
 
 struct Caller {
   std::string tenant;
-  bool admin = false;  // may look at the server and steer it
+  bool admin = false;       // may look at the server and steer it
+  double weight = 1;        // the tenant's share of the service
+  size_t max_requests = 0;  // choices at a time; 0: no bound of its own
 };
 
-// A line is `TENANT SHA256-OF-THE-KEY [admin]`; # begins a comment. A tenant may have several keys.
-// The file is read again when it has changed; one that is wrong then is told of in the log, and the
-// keys from before stay. Thread-safe.
+// Makes it the caller's.
+void Own(const Caller& caller, GenerateRequest& request);
+
+// A line is `TENANT SHA256-OF-THE-KEY [admin] [weight=X] [max-requests=N]`; # begins a comment. A
+// tenant may have several keys. The file is read again when it has changed; one that is wrong then
+// is told of in the log, and the keys from before stay. Thread-safe.
 class KeyFile {
  public:
   // NOT_FOUND, or INVALID_ARGUMENT naming the line.

@@ -4,8 +4,19 @@
 #include <utility>
 
 #include "base/check.h"
+#include "server/prefix_index.h"
 
 namespace trireme {
+namespace {
+
+// What a choice takes, about.
+size_t BytesOf(const LedgerEntry& entry) {
+  constexpr size_t kOverhead = 2048;  // with its share of the request's, and its text's state
+  const SequenceRequest& sequence = entry.sequence;
+  return kOverhead + sizeof(int32_t) * (sequence.prompt_ids.size() + sequence.emitted_ids.size());
+}
+
+}  // namespace
 
 Usage LedgerEntry::usage() const {
   return {.prompt_tokens = static_cast<int32_t>(sequence.prompt_ids.size()),
@@ -43,9 +54,12 @@ LedgerEntry& Ledger::AddChoice(LedgerRequest& request, SequenceRequest sequence)
                   sequence.min_tokens);
   auto entry = std::make_unique<LedgerEntry>(LedgerEntry{
       .id = id, .request = &request, .sequence = std::move(sequence), .text = std::move(text)});
+  entry->prefix = PrefixIndex::Chain(entry->sequence);
   request.choices.push_back(entry.get());
   request.open.push_back(entry.get());
   ++n_open_;
+  ++n_open_by_tenant_[request.tenant];
+  bytes_ += BytesOf(*entry);
   return *entries_.emplace(id, std::move(entry)).first->second;
 }
 
@@ -72,11 +86,21 @@ LedgerEntry* Ledger::Find(uint64_t id) {
 void Ledger::Close(LedgerEntry& entry) {
   CHECK_EQ(std::erase(entry.request->open, &entry), 1u);
   --n_open_;
+  const auto tenant = n_open_by_tenant_.find(entry.request->tenant);
+  if (--tenant->second == 0) n_open_by_tenant_.erase(tenant);
+}
+
+size_t Ledger::n_open(const std::string& tenant) const {
+  const auto it = n_open_by_tenant_.find(tenant);
+  return it == n_open_by_tenant_.end() ? 0 : it->second;
 }
 
 void Ledger::Erase(LedgerRequest& request) {
   CHECK(request.open.empty());
-  for (LedgerEntry* entry : request.choices) CHECK_EQ(entries_.erase(entry->id), 1u);
+  for (LedgerEntry* entry : request.choices) {
+    bytes_ -= BytesOf(*entry);
+    CHECK_EQ(entries_.erase(entry->id), 1u);
+  }
   SetClient(request, 0);
   by_request_id_.erase({request.tenant, request.request_id});
   requests_.erase(request.key);

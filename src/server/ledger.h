@@ -24,6 +24,7 @@ struct LedgerRequest {
   uint64_t key = 0;     // of the stream that brought it
   uint64_t client = 0;  // of the stream that is told of it; 0: none
   std::string tenant;
+  double weight = 1;
   std::string request_id;  // unique among the tenant's requests
   std::string digest;      // of what the client sent
   ModelPtr model;
@@ -54,6 +55,9 @@ struct LedgerEntry {
   std::string fingerprint;
   std::optional<uint64_t> link;  // where it runs
   int64_t tokens_left = 0;       // that its replica has to compute for it, at most
+  bool in_service = false;       // for its tenant's account (FairQueue)
+  double charged = 0;            // tokens, to its tenant
+  std::vector<uint64_t> prefix;  // PrefixIndex::Chain of its prompt
 
   int32_t cached_tokens = 0;
   std::optional<Time> handed_over;  // first time
@@ -102,6 +106,9 @@ class Ledger {
 
   size_t n_requests() const { return requests_.size(); }
   size_t n_open() const { return n_open_; }  // choices that have not ended
+  size_t n_open(const std::string& tenant) const;
+  size_t bytes() const { return bytes_; }
+  void Grow(size_t n_ids) { bytes_ += n_ids * sizeof(int32_t); }  // of emitted ids
 
   // In order of arrival.
   std::vector<uint64_t> Keys() const;
@@ -114,6 +121,8 @@ class Ledger {
   std::unordered_map<uint64_t, uint64_t> by_client_;                       // the key
   uint64_t last_id_ = 0;
   size_t n_open_ = 0;
+  std::map<std::string, size_t> n_open_by_tenant_;  // none is 0
+  size_t bytes_ = 0;
 };
 
 }  // namespace trireme

@@ -60,6 +60,7 @@ void Fill(const RequestRecord& record, pb::Record& proto) {
   pb::Request& request = *proto.mutable_request();
   request.set_key(record.key);
   request.set_tenant(record.tenant);
+  request.set_weight(record.weight);
   request.set_request_id(record.request_id);
   request.set_digest(record.digest);
   request.set_model(record.model);
@@ -101,6 +102,7 @@ RequestRecord FromProto(pb::Request&& proto) {
   RequestRecord record;
   record.key = proto.key();
   record.tenant = std::move(*proto.mutable_tenant());
+  record.weight = proto.weight();
   record.request_id = std::move(*proto.mutable_request_id());
   record.digest = std::move(*proto.mutable_digest());
   record.model = std::move(*proto.mutable_model());

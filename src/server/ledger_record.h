@@ -23,6 +23,7 @@ struct ModelRecord {
 struct RequestRecord {
   uint64_t key = 0;  // by which the records below name it
   std::string tenant;
+  double weight = 1;
   std::string request_id;
   std::string digest;
   std::string model;

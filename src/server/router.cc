@@ -14,8 +14,9 @@ int32_t LinkedReplica::context_length() const {
 }
 
 bool LinkedReplica::HasRoom() const {
+  const int32_t at_hand = std::max(1, info.max_rows / 4);
   return !isolating && !draining &&
-         running.size() + cancelling.size() < 2 * static_cast<size_t>(info.max_rows);
+         running.size() + cancelling.size() < static_cast<size_t>(info.max_rows + at_hand);
 }
 
 bool LinkedReplica::Serves(const LedgerEntry& entry) const {
@@ -47,8 +48,8 @@ LinkedReplica* Router::FindInstance(uint64_t instance) {
 void Router::Erase(uint64_t link) { CHECK_EQ(replicas_.erase(link), 1u); }
 
 LinkedReplica* Router::Pick(const LedgerEntry& entry) {
-  const auto load = [](const LinkedReplica& r) {
-    return std::tuple(r.tokens_left, r.running.size(), r.link);
+  const auto load = [&](const LinkedReplica& r) {
+    return std::tuple(r.tokens_left - r.prefixes.Match(entry.prefix), r.running.size(), r.link);
   };
   LinkedReplica* best = nullptr;
   for (auto& [link, replica] : replicas_) {
@@ -97,6 +98,7 @@ void Router::Assign(LedgerEntry& entry, LinkedReplica& replica) {
   CHECK(!entry.link.has_value());
   entry.link = replica.link;
   CHECK(replica.running.emplace(entry.sequence.id, entry.id).second);
+  replica.prefixes.Add(entry.prefix);
   Charge(entry, /*prefilled=*/false);
 }
 

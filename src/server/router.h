@@ -7,6 +7,7 @@
 #include <unordered_set>
 
 #include "server/ledger.h"
+#include "server/prefix_index.h"
 
 namespace trireme {
 
@@ -21,15 +22,16 @@ struct LinkedReplica {
   std::unordered_map<uint64_t, uint64_t> running;  // sequence id -> the ledger entry's
   std::unordered_set<uint64_t> cancelling;         // cancelled, its last delta still to come
   int64_t tokens_left = 0;                         // sum over `running`
-  bool isolating = false;                          // for suspects alone, one at a time
-  bool draining = false;                           // it is given nothing new
-  bool sent_home = false;                          // it leaves, and its link ends with it
+  PrefixIndex prefixes;
+  bool isolating = false;  // for suspects alone, one at a time
+  bool draining = false;   // it is given nothing new
+  bool sent_home = false;  // it leaves, and its link ends with it
 
   // Tokens that a sequence may have here, prompt included.
   int32_t context_length() const;
 
-  // Beyond this many sequences requests wait in the controller: one batch runs, the next is at
-  // hand.
+  // Beyond this many sequences requests wait in the controller, where tenants are treated fairly: a
+  // batch runs, and something is at hand for the rows that come free.
   bool HasRoom() const;
   bool IsEmpty() const { return running.empty() && cancelling.empty(); }
 
@@ -44,8 +46,9 @@ class Router {
   LinkedReplica* FindInstance(uint64_t instance);
   void Erase(uint64_t link);
 
-  // The replica with room that serves the entry and has the fewest tokens left to compute; of equal
-  // ones the one with the fewest sequences, then the oldest link. Null if there is none.
+  // The replica with room that serves the entry and would have the fewest tokens left to compute
+  // with it, where those of a prefix that it was given before count as done; of equal ones the one
+  // with the fewest sequences, then the oldest link. Null if there is none.
   LinkedReplica* Pick(const LedgerEntry& entry);
 
   // The replica that serves the entry alone, or is to do so: one that does it for others, else the

@@ -306,6 +306,7 @@ class Schedule {
   // end.
   void Settle() {
     for (const auto& [id, since] : std::map(away_)) ComeBack(id);
+    LoseDrained();
     bench_.Up(Info("tiny", "f1"));
     for (int i = 0; i < 12; ++i) {
       const auto before = Running();
@@ -319,6 +320,15 @@ class Schedule {
       for (StepReport& report : reports) bench_.Report(link, std::move(report));
     }
     RunToEnd();
+  }
+
+  // What only they could go on with is to wait for those that come.
+  void LoseDrained() {
+    const auto before = Running();
+    for (const auto& [link, replica] : std::map(bench_.core.replicas())) {
+      if (replica.draining) bench_.Down(link);
+    }
+    CountLosses(before);
   }
 
   void RunToEnd() {

@@ -38,6 +38,7 @@ class LedgerFileTest : public testing::Test {
   std::vector<LedgerRecord> Records() const {
     RequestRecord request{.key = 7,
                           .tenant = "t",
+                          .weight = 2.5,
                           .request_id = "r",
                           .digest = std::string("\0\xff", 2),
                           .model = "tiny",
@@ -79,6 +80,7 @@ TEST_F(LedgerFileTest, ReadsWhatWasWritten) {
   const auto expected = std::get<RequestRecord>(Records()[1]);
   const RequestRecord& request = restored[0].request;
   EXPECT_EQ(request.tenant, "t");
+  EXPECT_EQ(request.weight, 2.5);
   EXPECT_EQ(request.digest, expected.digest);
   EXPECT_EQ(request.stops, expected.stops);
   EXPECT_EQ(request.n, 2);
