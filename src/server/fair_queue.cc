@@ -15,6 +15,10 @@ FairQueue::Tenant& FairQueue::Wake(const LedgerEntry& entry) {
   return tenant;
 }
 
+FairQueue::Place FairQueue::PlaceOf(const LedgerEntry& entry) {
+  return {-int64_t{entry.sequence.priority}, entry.id};
+}
+
 void FairQueue::Insert(const LedgerEntry& entry) {
   ++size_;
   if (entry.suspect()) {
@@ -76,11 +80,6 @@ std::vector<uint64_t> FairQueue::entries() const {
 
 bool FairQueue::idle() const {
   return size_ == 0 && std::ranges::all_of(tenants_, [](const auto& t) { return t.second.idle(); });
-}
-
-double FairQueue::VirtualTime(const std::string& tenant) const {
-  const auto it = tenants_.find(tenant);
-  return it == tenants_.end() ? 0 : it->second.time;
 }
 
 }  // namespace trireme

@@ -41,9 +41,6 @@ class FairQueue {
   size_t size() const { return size_; }
   bool idle() const;  // nothing waits and nothing is in service
 
-  // For tests: what the tenant was charged by its weight; 0 if it is idle.
-  double VirtualTime(const std::string& tenant) const;
-
  private:
   using Place = std::pair<int64_t, uint64_t>;  // (-priority, entry): the first first
   struct Tenant {
@@ -55,9 +52,7 @@ class FairQueue {
   };
   using Tenants = std::map<std::string, Tenant>;
 
-  static Place PlaceOf(const LedgerEntry& entry) {
-    return {-int64_t{entry.sequence.priority}, entry.id};
-  }
+  static Place PlaceOf(const LedgerEntry& entry);
   Tenant& Wake(const LedgerEntry& entry);
   void Forget();
 

@@ -439,6 +439,90 @@ TEST(ControllerTest, ChoicesCountAgainstTheBound) {
   EXPECT_EQ(bench.clients[refused].error->code(), absl::StatusCode::kResourceExhausted);
 }
 
+// ---- Tenants, bounds, prefixes.
+
+TEST(ControllerTest, AFloodOfOneTenantDoesNotDelayAnother) {
+  CoreBench bench;
+  auto info = Info();
+  info.max_rows = 1;
+  const uint64_t link = bench.Up(info);
+  auto request = Request("a", 8);
+  request.tenant = "a";
+  for (int i = 0; i < 20; ++i) bench.Generate(request);
+  for (int i = 0; i < 10; ++i) bench.Step(link);  // it has had some
+  request.tenant = "b";
+  const uint64_t other = bench.Generate(request);
+  for (int i = 0; i < 24; ++i) bench.Step(link);  // behind two that are on the replica
+  EXPECT_TRUE(bench.clients[other].finished.has_value());
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ATenantsOwnBoundIsItsOwn) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("a", 8);
+  request.tenant = "a";
+  request.max_tenant_requests = 2;
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 2; ++i) EXPECT_FALSE(bench.clients[bench.Generate(request)].error);
+    EXPECT_EQ(bench.clients[bench.Generate(request)].error->code(),
+              absl::StatusCode::kResourceExhausted);
+    bench.RunToEnd();
+  }
+  request.tenant = "b";
+  EXPECT_FALSE(bench.clients[bench.Generate(request)].error.has_value());
+}
+
+TEST(ControllerTest, TheLedgersBytesAreBounded) {
+  CoreBench bench({.max_ledger_bytes = 5000});
+  bench.Up();
+  for (int round = 0; round < 3; ++round) {
+    EXPECT_FALSE(bench.clients[bench.Generate(Request("a", 8))].error.has_value());
+    EXPECT_FALSE(bench.clients[bench.Generate(Request("a", 8))].error.has_value());
+    const uint64_t third = bench.Generate(Request(std::string(40, 'a') + std::string(20, 'b'), 4));
+    EXPECT_FALSE(bench.clients[third].error.has_value());
+    const uint64_t fourth = bench.Generate(Request("a", 8));
+    EXPECT_EQ(bench.clients[fourth].error->code(), absl::StatusCode::kResourceExhausted);
+    bench.RunToEnd();
+  }
+}
+
+TEST(ControllerTest, WhatHasEndedMakesRoomInTheLedger) {
+  CoreBench bench({.max_ledger_bytes = 5000});
+  bench.Up();
+  auto request = Request("a", 2);
+  request.detach_s = 600;
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_FALSE(bench.clients[bench.Generate(request)].error.has_value());
+    bench.RunToEnd();
+  }
+  EXPECT_LE(bench.core.n_requests(), 3u);
+}
+
+TEST(ControllerTest, APromptGoesToWhereItsPrefixIsUnlessThatIsMuchBusier) {
+  CoreBench bench;
+  auto info = Info();
+  info.context_length = 1000;
+  info.max_rows = 8;
+  const uint64_t first = bench.Up(info), second = bench.Up(info);
+  const std::string prefix(300, 'c');
+  bench.Generate(Request(prefix + "a", 4));
+  bench.RunToEnd();
+  bench.Generate(Request("b", 8));  // as idle, the first is the first choice
+  bench.Generate(Request("d", 20));
+  ASSERT_EQ(bench.KeysOn(first).size(), 1u);
+  ASSERT_EQ(bench.KeysOn(second).size(), 1u);
+  bench.Generate(Request("ddd", 200));
+  const uint64_t loaded = bench.KeysOn(first).size() == 2 ? first : second;
+  const uint64_t idle = loaded == first ? second : first;
+  ASSERT_EQ(loaded, first);
+  bench.Generate(Request(prefix + "b", 4));
+  EXPECT_EQ(bench.KeysOn(first).size(), 3u) << "the tokens saved are more than the load";
+  bench.Generate(Request("abab", 400));  // on the idle one
+  EXPECT_EQ(bench.KeysOn(idle).size(), 2u);
+}
+
 // ---- Replicas that leave, requests that an operator ends.
 
 TEST(ControllerTest, ADrainedReplicaFinishesWhatItHasAndLeaves) {

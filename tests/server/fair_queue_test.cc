@@ -94,6 +94,19 @@ TEST(FairQueueTest, PassesOverWhatCannotBeTaken) {
   EXPECT_EQ(queue.size(), 4u);
 }
 
+TEST(FairQueueTest, IsIdleOnceNothingIsInService) {
+  Entries entries;
+  FairQueue queue;
+  LedgerEntry& entry = entries.Make("a");
+  queue.Insert(entry);
+  EXPECT_FALSE(queue.idle());
+  queue.Enter(entry);
+  queue.Erase(entry);
+  EXPECT_FALSE(queue.idle());
+  queue.Leave(entry);
+  EXPECT_TRUE(queue.idle());
+}
+
 TEST(FairQueueTest, SuspectsAreNotOffered) {
   Entries entries;
   FairQueue queue;
