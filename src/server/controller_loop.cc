@@ -306,6 +306,10 @@ bool ControllerLoop::RunAside(size_t n_bytes, std::function<void()> job) {
   return true;
 }
 
+void ControllerLoop::RunSoon(const std::function<void()>& job) {
+  if (!pool_.RunNext(job)) job();
+}
+
 void ControllerLoop::Tokenize(std::string model, std::string text, bool add_special_tokens,
                               IdsCallback done) {
   WorkerPool& pool = PoolFor(text.size());

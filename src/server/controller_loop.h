@@ -71,6 +71,9 @@ class ControllerLoop {
   // much is waiting there.
   bool RunAside(size_t n_bytes, std::function<void()> job);
 
+  // Beside the loop, before all texts.
+  void RunSoon(const std::function<void()>& job);
+
   using IdsCallback = std::function<void(absl::StatusOr<std::vector<int32_t>>)>;
   using TextCallback = std::function<void(absl::StatusOr<std::string>)>;
   void Tokenize(std::string model, std::string text, bool add_special_tokens, IdsCallback done);

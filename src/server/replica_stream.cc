@@ -13,6 +13,12 @@ namespace trireme {
 using replica::v1::FromReplica;
 using replica::v1::ToReplica;
 
+namespace {
+
+constexpr size_t kManyIds = 16 << 10;
+
+}  // namespace
+
 ReplicaStream* ReplicaStream::Start(ControllerLoop& loop, grpc::CallbackServerContext* context,
                                     bool admitted) {
   std::shared_ptr<ReplicaStream> stream(new ReplicaStream(loop, context));
@@ -97,10 +103,10 @@ void ReplicaStream::OnDone() { self_.reset(); }
 
 // ---- What it is sent.
 
-void ReplicaStream::Send(ToReplica message) {
+void ReplicaStream::Send(Outgoing outgoing) {
   std::lock_guard lock(mutex_);
   if (closing_) return;
-  outgoing_.push_back(std::move(message));
+  outgoing_.push_back(std::move(outgoing));
   Pump();
 }
 
@@ -108,7 +114,12 @@ void ReplicaStream::Pump() {
   if (writing_ || finished_) return;
   if (!outgoing_.empty()) {
     writing_ = true;
-    StartWrite(&outgoing_.front());
+    Outgoing& next = outgoing_.front();
+    if (!next.sequence.has_value()) return StartWrite(&next.message);
+    loop_.RunSoon([self = self_, &next] {
+      *next.message.mutable_submit() = ToProto(*next.sequence);
+      self->StartWrite(&next.message);
+    });
   } else if (closing_) {
     finished_ = true;
     Finish(status_);
@@ -128,31 +139,35 @@ void ReplicaStream::Registered(uint64_t link, const ControllerOptions& options) 
   message.mutable_registered()->set_link(link);
   message.mutable_registered()->set_heartbeat_s(Seconds(options.heartbeat_interval));
   message.mutable_registered()->set_timeout_s(Seconds(options.replica_timeout));
-  Send(std::move(message));
+  Send({.message = std::move(message)});
 }
 
 void ReplicaStream::Submit(SequenceRequest sequence) {
-  ToReplica message;
-  *message.mutable_submit() = ToProto(sequence);
-  Send(std::move(message));
+  Outgoing outgoing;
+  if (sequence.prompt_ids.size() > kManyIds) {  // it takes a while to write them down
+    outgoing.sequence = std::move(sequence);
+  } else {
+    *outgoing.message.mutable_submit() = ToProto(sequence);
+  }
+  Send(std::move(outgoing));
 }
 
 void ReplicaStream::Cancel(uint64_t sequence_id) {
   ToReplica message;
   message.mutable_cancel()->set_id(sequence_id);
-  Send(std::move(message));
+  Send({.message = std::move(message)});
 }
 
 void ReplicaStream::Heartbeat() {
   ToReplica message;
   message.mutable_heartbeat();
-  Send(std::move(message));
+  Send({.message = std::move(message)});
 }
 
 void ReplicaStream::Shutdown() {
   ToReplica message;
   message.mutable_shutdown();
-  Send(std::move(message));
+  Send({.message = std::move(message)});
 }
 
 void ReplicaStream::Close(const std::string& reason, bool rejected) {
@@ -162,7 +177,7 @@ void ReplicaStream::Close(const std::string& reason, bool rejected) {
   status_ = {rejected ? grpc::StatusCode::FAILED_PRECONDITION : grpc::StatusCode::ABORTED, reason};
   outgoing_.resize(writing_ ? 1 : 0);
   if (rejected) {
-    outgoing_.emplace_back().mutable_reject()->set_reason(reason);
+    outgoing_.emplace_back().message.mutable_reject()->set_reason(reason);
   } else if (writing_) {
     context_->TryCancel();  // the replica may never read what is under way
   }

@@ -4,6 +4,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -40,7 +41,11 @@ class ReplicaStream
       : loop_(loop), context_(context) {}
   void Register(replica::v1::Register&& registration);
   void ReadNext();
-  void Send(replica::v1::ToReplica message);
+  struct Outgoing {
+    replica::v1::ToReplica message;
+    std::optional<SequenceRequest> sequence;  // of which the message is made when it is its turn
+  };
+  void Send(Outgoing outgoing);
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Broken();
 
@@ -51,8 +56,8 @@ class ReplicaStream
 
   // gRPC does not call back from within Start… and Finish, so that the lock may be held there.
   std::mutex mutex_;
-  uint64_t link_ ABSL_GUARDED_BY(mutex_) = 0;                            // 0: not registered
-  std::deque<replica::v1::ToReplica> outgoing_ ABSL_GUARDED_BY(mutex_);  // the first is under way
+  uint64_t link_ ABSL_GUARDED_BY(mutex_) = 0;              // 0: not registered
+  std::deque<Outgoing> outgoing_ ABSL_GUARDED_BY(mutex_);  // while writing, the first is under way
   bool writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool closing_ ABSL_GUARDED_BY(mutex_) = false;   // finish once nothing is being written
   bool finished_ ABSL_GUARDED_BY(mutex_) = false;  // no operation may be started any more

@@ -144,6 +144,33 @@ TEST_F(ServiceTest, RefusesAChatForAModelWithoutATemplate) {
   EXPECT_THAT(status.error_message(), HasSubstr("no chat template"));
 }
 
+// They are written down beside the loop; short ones that come after them take their turn.
+TEST_F(ServiceTest, LongPromptsReachTheirReplica) {
+  ReplicaInfo info = Info();
+  info.context_length = 1 << 16;
+  info.kv_tokens = 1 << 20;
+  info.max_rows = 100;
+  LinkedReplica replica(address(), info);
+  WaitServing();
+  std::vector<GenerateRequest> requests;
+  for (size_t n_ids : {40'000, 3, 20'000, 30'000, 4}) {
+    auto& request = requests.emplace_back(Request("", 20, n_ids));
+    request.text.reset();
+    for (size_t i = 0; i < n_ids; ++i) request.ids.push_back(static_cast<int32_t>(i * i % 26));
+  }
+  std::vector<Collector> clients(requests.size());
+  for (size_t i = 0; i < requests.size(); ++i) {
+    client_->Generate(requests[i], clients[i].callback());
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    SequenceRequest sequence;
+    sequence.prompt_ids = requests[i].ids;
+    sequence.sampling.seed = *requests[i].seed;
+    sequence.max_tokens = 20;
+    EXPECT_EQ(clients[i].WaitEnd().ids, test::Undisturbed(sequence)) << i;
+  }
+}
+
 TEST_F(ServiceTest, ManyStreamsOverTwoReplicas) {
   LinkedReplica a(address()), b(address());
   a.replica.LetSteps(0);  // until both have some
