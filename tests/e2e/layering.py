@@ -24,11 +24,11 @@ CHECKPOINT = {"runtime/config.h", "runtime/rope.h", "runtime/tensor_store.h"}
 # A library's headers, and the only files that may include them.
 LIBRARIES = {
     r"mpi\.h": r"src/(comm|bench)/mpi_.*|launcher/.*",
-    r"grpc(pp)?/.*|.*\.grpc\.pb\.h": r"src/server/.*|launcher/stats\.cc",
+    r"grpc(pp)?/.*|.*\.grpc\.pb\.h": r"src/server/.*|launcher/ctl\.cc",
     r"(?!.*\.grpc\.).*\.pb\.h|google/protobuf/.*": r"src/server/.*",
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
     r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
-    r"boost/.*": r"src/server/http_server\.cc|src/bench/http_target\.cc",
+    r"boost/.*": r"src/server/(http_server|ledger_file)\.cc|src/bench/http_target\.cc",
     r"openssl/.*": r"src/server/keys\.cc",
     r"prometheus/.*": r"src/server/metrics\.cc",
     r"CLI/.*": r"launcher/.*",
