@@ -287,6 +287,18 @@ void KernelCases::AddVocabulary() {
   add_cutoff("cutoff.top_k", {.top_k = 50});
   add_cutoff("cutoff.top_p", {.top_p = 0.9f});
   add_cutoff("cutoff.top_p_flat", {.top_p = 0.9f, .inverse_temperature = 0.01f});
+  const Tensor logprobs = New(DType::kI32, {kRows, kLogprobs, 2}),
+               drawn = New(DType::kI32, {kRows});
+  for (const int32_t n_top : {0, kMostTopLogprobs}) {
+    const std::string name = StrCat("logprobs.", n_top);
+    if (!Wanted(name)) continue;
+    std::vector<LogprobRow> wanted;
+    for (int32_t i = 0; i < kRows; ++i) wanted.push_back({.row = i, .n_top = n_top});
+    Add(name, kRows, Bytes(logits), 0, [=, this](int) {
+      ops_.Logprobs(logprobs, logits.As({1, kRows, V}), std::vector<int64_t>{0, V}, drawn, wanted);
+    });
+    cases_.back().work.replays = false;
+  }
 }
 
 }  // namespace trireme

@@ -93,6 +93,30 @@ struct Filter {
   float inverse_temperature = 1;
 };
 
+// How one logit is changed before a draw. A bias of -inf bans the id; the repetition penalty, > 0,
+// is that of Keskar et al. 2019.
+struct LogitEdit {
+  int32_t row = 0;  // of the draws
+  int32_t id = 0;
+  float bias = 0;
+  float repetition = 1;
+  float penalty = 0;
+};
+constexpr float Edited(float logit, const LogitEdit& edit) {
+  const float biased = logit + edit.bias;
+  return (biased > 0 ? biased / edit.repetition : biased * edit.repetition) - edit.penalty;
+}
+
+// Whose log p = (logit - max) - log(sum of masses / 2^40) are wanted, in the softmax of a row:
+// masses as Filter's at a temperature of 1.
+struct LogprobRow {
+  int32_t row = 0;    // of the draws
+  int32_t id = -1;    // -1: the one that was drawn
+  int32_t n_top = 0;  // and of so many of the most probable, at most kMostTopLogprobs
+};
+inline constexpr int kMostTopLogprobs = 20;
+inline constexpr int kLogprobs = 1 + kMostTopLogprobs;
+
 // Bytes on the way from a device to the host.
 class Readback {
  public:
@@ -192,8 +216,9 @@ class Ops {
   //   x: [T,H]   rows: [S] int32   y: [S,W], W >= H; columns past H are left alone
   virtual void GatherRows(Tensor y, Tensor x, Tensor rows) = 0;
 
-  // logits[ids[i] - first_id] = -inf for the ids that are here.   logits: [V] float32
-  virtual void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) = 0;
+  // logits[e.row,e.id - first_id] = Edited(the same, e) for the ids that are here; at most one edit
+  // of an id in a row.   logits: [S,V] float32
+  virtual void EditLogits(Tensor logits, std::span<const LogitEdit> edits, int64_t first_id) = 0;
 
   // Where the filters cut: lasts[filters[i].row] = the last id kept, of the logits in row i of each
   // shard; id -1 where all are kept. Other rows of lasts are left alone.
@@ -210,6 +235,13 @@ class Ops {
   // ids[i] = the id of the best of best[:,i], of equal scores the smallest; id -1 is no candidate.
   //   ids: [S] int32   best: [n,S,2] Scored
   virtual void PickWinners(Tensor ids, Tensor best) = 0;
+
+  // The log p that rows[i] wants: of its id, then of the ids that come first by (logit descending,
+  // id ascending); the rest of logprobs[i] has id -1.
+  //   logprobs: [F,kLogprobs,2] Scored   logits: [n,F,W] float32 as in FindCutoffs, row i for
+  //   rows[i]   drawn: [S] int32
+  virtual void Logprobs(Tensor logprobs, Tensor logits, std::span<const int64_t> firsts,
+                        Tensor drawn, std::span<const LogprobRow> rows) = 0;
 
   // ids[t] = ids[t] >= 0 ? ids[t] : drawn[~ids[t]]: ids that the host does not know yet.
   //   ids: [T], drawn: [S] int32

@@ -43,8 +43,9 @@ Engine::Engine(const ModelConfig& config, std::unique_ptr<Model> model, Mesh& me
   arenas_.mlp = Arena(ops.Allocate(bytes.mlp));
   if (split.last_stage()) sampler_ = std::make_unique<Sampler>(mesh, largest.n_rows);
   for (int i = 0; i < most_started(); ++i) {
-    free_readbacks_.push_back(
-        ops.MakeReadback(static_cast<size_t>(largest.n_rows) * sizeof(int32_t)));
+    const auto n_rows = static_cast<size_t>(largest.n_rows);
+    free_readbacks_.push_back({ops.MakeReadback(n_rows * sizeof(int32_t)),
+                               ops.MakeReadback(n_rows * kLogprobs * sizeof(Scored))});
   }
 }
 
@@ -214,14 +215,20 @@ void Engine::Start(const StepPlan& plan) {
   if (!split.last_stage()) mesh_.SendToNextStage(outputs.residual);
 
   const auto n_samples = static_cast<int64_t>(plan.samples.size());
-  const bool draws = split.last_stage() && n_samples > 0;
-  if (draws) {
+  Sampler::Samples samples;
+  if (split.last_stage() && n_samples > 0) {
     logits_ = outputs.logits.Rows(0, n_samples);
-    drawn_ = sampler_->Sample(logits_, plan.samples);
+    samples = sampler_->Sample(logits_, plan.samples, plan.edits);
+    drawn_ = samples.ids;
   }
-  started_.push_back({plan.id, std::move(free_readbacks_.back())});
+  Started started{.plan_id = plan.id, .readbacks = std::move(free_readbacks_.back())};
   free_readbacks_.pop_back();
-  started_.back().ids->Start(draws ? drawn_ : Tensor());
+  for (const SampleRow& row : plan.samples) {
+    if (row.n_top >= 0) started.n_top.push_back(row.n_top);
+  }
+  started.readbacks.ids->Start(samples.ids);
+  started.readbacks.logprobs->Start(samples.logprobs);
+  started_.push_back(std::move(started));
 }
 
 std::optional<StepResult> Engine::Finish() {
@@ -229,10 +236,18 @@ std::optional<StepResult> Engine::Finish() {
   Started oldest = std::move(started_.front());
   started_.pop_front();
   StepResult result{.plan_id = oldest.plan_id};
-  const std::span<const std::byte> ids = oldest.ids->Wait();
+  const std::span<const std::byte> ids = oldest.readbacks.ids->Wait();
   result.ids.resize(ids.size() / sizeof(int32_t));
   if (!ids.empty()) std::memcpy(result.ids.data(), ids.data(), ids.size());
-  free_readbacks_.push_back(std::move(oldest.ids));
+  const std::span<const std::byte> logprobs = oldest.readbacks.logprobs->Wait();
+  const auto* row = reinterpret_cast<const Scored*>(logprobs.data());
+  if (!logprobs.empty()) {
+    for (int32_t n_top : oldest.n_top) {
+      result.logprobs.insert(result.logprobs.end(), row, row + 1 + n_top);
+      row += kLogprobs;
+    }
+  }
+  free_readbacks_.push_back(std::move(oldest.readbacks));
   if (!mesh_.split().last_stage() || mesh_.split().tp_rank() != 0) return std::nullopt;
   return result;
 }

@@ -70,9 +70,13 @@ class Engine {
   struct Outputs {
     Tensor residual, logits;
   };
+  struct Readbacks {
+    std::unique_ptr<Readback> ids, logprobs;
+  };
   struct Started {
     int64_t plan_id;
-    std::unique_ptr<Readback> ids;
+    std::vector<int32_t> n_top;  // of the samples that want logprobs
+    Readbacks readbacks;
   };
 
   bool CanReplay(const StepPlan& plan) const;
@@ -97,7 +101,7 @@ class Engine {
   Tensor logits_;
   Tensor drawn_;  // by the last plan
   std::deque<Started> started_;
-  std::vector<std::unique_ptr<Readback>> free_readbacks_;
+  std::vector<Readbacks> free_readbacks_;
 };
 
 }  // namespace trireme

@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,32 @@ struct SamplingParams {
   uint64_t seed = 0;
 };
 
+// What the ids so far do to the logits of the next draw, of which `repetition` counts the prompt's,
+// too: a logit is divided by it where it is above 0, else multiplied (Keskar et al. 2019); then
+// `presence`, and `frequency` times how often the id has been generated, are taken away.
+struct Penalties {
+  float repetition = 1;
+  float presence = 0;
+  float frequency = 0;
+
+  bool any() const { return repetition != 1 || presence != 0 || frequency != 0; }
+};
+
+inline constexpr int32_t kMaxTopLogprobs = 20;
+
+// Of the softmax of the model's logits, before penalties, temperature and filters, at one position:
+// of the id that stands there, and of the most probable ones, the best first.
+struct TokenLogprobs {
+  struct Top {
+    int32_t id = 0;
+    float logprob = 0;
+    bool operator==(const Top&) const = default;
+  };
+  float logprob = 0;
+  std::vector<Top> top;  // at most kMaxTopLogprobs
+  bool operator==(const TokenLogprobs&) const = default;
+};
+
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled, kDeadline, kError };
 
 // One choice of one request: what a replica generates. Everything that the ids depend on is here,
@@ -29,6 +56,8 @@ struct SequenceRequest {
   std::vector<int32_t> prompt_ids;
   std::vector<int32_t> emitted_ids;  // already delivered: prefilled again, never drawn again
   SamplingParams sampling;
+  Penalties penalties;
+  std::map<int32_t, float> logit_bias;  // by id; added before the penalties
   uint32_t choice = 0;
   int32_t max_tokens = 0;         // ids to generate in all, emitted_ids included
   int32_t min_tokens = 0;         // stop ids cannot be drawn before
@@ -37,6 +66,9 @@ struct SequenceRequest {
   uint64_t dropout_seed = 0;
   std::string cache_salt;  // prefix-cache entries are shared between equal salts only
   int32_t priority = 0;    // higher first
+  // Logprobs are wanted, of generated ids and of the prompt's, with so many of the most probable.
+  std::optional<int32_t> logprobs;
+  std::optional<int32_t> prompt_logprobs;  // told once, before the first id
 };
 
 // News of one sequence. Ids are never cumulative.
@@ -44,6 +76,8 @@ struct SequenceDelta {
   uint64_t id = 0;
   int32_t offset = 0;  // index of ids[0] among the generated ids, emitted_ids included
   std::vector<int32_t> ids;
+  std::vector<TokenLogprobs> logprobs;         // one per id, if wanted
+  std::vector<TokenLogprobs> prompt_logprobs;  // of prompt_ids[1] on
   std::optional<FinishReason> finish;
   std::optional<int32_t> matched_stop_id;
   int32_t cached_tokens = 0;  // with the first delta: prompt tokens found in the prefix cache

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
+#include <utility>
 
 #include "base/check.h"
 #include "base/str.h"
@@ -10,6 +12,15 @@ namespace trireme {
 namespace {
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// The id's own, then the most probable ones as far as there are any.
+TokenLogprobs LogprobsFrom(std::span<const Scored> scores) {
+  TokenLogprobs logprobs{.logprob = scores[0].score};
+  for (const Scored& top : scores.subspan(1)) {
+    if (top.id >= 0) logprobs.top.push_back({top.id, top.score});
+  }
+  return logprobs;
+}
 
 // All that a prompt's keys and values depend on besides its ids, and the salt.
 std::string CacheRoot(const SequenceRequest& request) {
@@ -53,6 +64,10 @@ void Scheduler::Submit(SequenceRequest request) {
   sequence->tokens = request.prompt_ids;
   sequence->tokens.insert(sequence->tokens.end(), request.emitted_ids.begin(),
                           request.emitted_ids.end());
+  std::sort(request.stop_ids.begin(), request.stop_ids.end());
+  request.stop_ids.erase(std::unique(request.stop_ids.begin(), request.stop_ids.end()),
+                         request.stop_ids.end());
+  sequence->edits = LogitEdits(request);
   sequence->root = CacheRoot(request);
   sequence->request = std::move(request);
   Sequence& queued = *sequence;
@@ -78,7 +93,7 @@ void Scheduler::CancelAll() {
 // An id that is under way can be planned where another one may follow it.
 int64_t Scheduler::NumToPlan(const Sequence& sequence) const {
   const int64_t known = sequence.n_known() - sequence.n_planned;
-  if (!options_.ahead || sequence.n_drawn == 0) return known;
+  if (!options_.ahead || sequence.n_drawn == 0 || sequence.edits.follow_ids()) return known;
   const bool may_go_on = sequence.n_generated() + sequence.n_drawn < sequence.request.max_tokens;
   return may_go_on ? known + sequence.n_drawn : 0;
 }
@@ -127,13 +142,14 @@ std::optional<StepPlan> Scheduler::Next() {
 
 bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
   if (budget <= 0 || waiting_.empty()) return false;
+  if (static_cast<int32_t>(plan->samples.size()) >= options_.max_rows) return false;
   if (static_cast<int32_t>(running_.size() + ending_.size()) >= options_.max_rows) return false;
   Sequence& sequence = *waiting_.begin()->second;
 
   // The last token is always computed: its logits are wanted.
   const int64_t n_tokens = static_cast<int64_t>(sequence.tokens.size());
   KvBlockPool::Match match;
-  if (options_.prefix_cache) {
+  if (options_.prefix_cache && sequence.n_scored == sequence.n_to_score()) {
     match = pool_.Acquire(sequence.root, sequence.tokens, (n_tokens - 1) / pool_.block_size());
   }
   const int64_t n_matched = static_cast<int64_t>(match.blocks.size());
@@ -157,7 +173,8 @@ bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
 }
 
 int64_t Scheduler::Extend(Sequence& sequence, int64_t n, StepPlan* plan) {
-  n = std::min(n, NumToPlan(sequence));
+  n = FitRows(sequence, std::min(n, NumToPlan(sequence)), *plan);
+  if (n <= 0) return 0;
   while (!GrowBlocks(sequence, sequence.n_planned + n)) {
     if (PreemptBelow(sequence.rank)) continue;
     // What the blocks at hand still hold.
@@ -166,6 +183,15 @@ int64_t Scheduler::Extend(Sequence& sequence, int64_t n, StepPlan* plan) {
   }
   Append(sequence, n, plan);
   return n;
+}
+
+int64_t Scheduler::FitRows(const Sequence& sequence, int64_t n, const StepPlan& plan) const {
+  const int64_t left = options_.max_rows - static_cast<int64_t>(plan.samples.size());
+  const int64_t begin = sequence.n_planned;
+  if (begin + n <= sequence.n_scored) return n;  // computed again
+  if (sequence.n_scored < sequence.n_to_score())
+    return std::min(n, sequence.n_scored + left - begin);
+  return left > 0 ? n : std::min(n, sequence.n_known() - 1 - begin);
 }
 
 bool Scheduler::GrowBlocks(Sequence& sequence, int64_t n_tokens) {
@@ -209,22 +235,37 @@ void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
   sequence.n_planned = end;
   ++sequence.plans_in_flight;
   planning_->sequences.push_back(&sequence);
+  for (; sequence.n_scored < std::min(end, sequence.n_to_score()); ++sequence.n_scored) {
+    AddSample(sequence,
+              {.row = static_cast<int32_t>(plan->n_tokens() - (end - sequence.n_scored)),
+               .params = {.temperature = 0},
+               .given = sequence.tokens[sequence.n_scored + 1],
+               .n_top = *request.prompt_logprobs},
+              plan);
+  }
   if (end < sequence.n_known()) {
     stats_.prompt_tokens += n;
   } else {
     stats_.prompt_tokens += n - 1;
     const int64_t index = sequence.n_generated() + sequence.n_drawn;
-    SampleRow row{.row = static_cast<int32_t>(plan->n_tokens() - 1),
-                  .params = request.sampling,
-                  .choice = request.choice,
-                  .token_index = static_cast<uint32_t>(index)};
-    if (index < request.min_tokens) row.banned_ids = request.stop_ids;
     ++sequence.n_drawn;
     sequence.last_sample = static_cast<int32_t>(plan->samples.size());
-    plan->samples.push_back(std::move(row));
-    planning_->sampled.push_back(&sequence);
+    AddSample(sequence,
+              {.row = static_cast<int32_t>(plan->n_tokens() - 1),
+               .params = request.sampling,
+               .choice = request.choice,
+               .token_index = static_cast<uint32_t>(index),
+               .n_top = request.logprobs.value_or(-1)},
+              plan);
+    sequence.edits.AppendTo(&plan->edits, sequence.last_sample,
+                            index < request.min_tokens ? request.stop_ids : std::vector<int32_t>());
   }
   EnterFullBlocks(sequence);
+}
+
+void Scheduler::AddSample(Sequence& sequence, SampleRow row, StepPlan* plan) {
+  plan->samples.push_back(row);
+  planning_->samples.push_back({&sequence, row.given >= 0, row.n_top});
 }
 
 // Plans run in order on every rank, so what this plan writes, any later one may read.
@@ -260,13 +301,25 @@ void Scheduler::Commit(const StepResult& result) {
   const InFlight plan = std::move(in_flight_.front());
   in_flight_.pop_front();
   CHECK_EQ(plan.plan_id, result.plan_id);
-  CHECK_EQ(plan.sampled.size(), result.ids.size());
+  CHECK_EQ(plan.samples.size(), result.ids.size());
   ++stats_.steps;
   for (Sequence* sequence : plan.sequences) --sequence->plans_in_flight;
-  for (size_t i = 0; i < plan.sampled.size(); ++i) {
-    --plan.sampled[i]->n_drawn;
-    if (!plan.sampled[i]->ended) Accept(*plan.sampled[i], result.ids[i]);
+  std::span<const Scored> scores = result.logprobs;
+  for (size_t i = 0; i < plan.samples.size(); ++i) {
+    const auto& [sequence, given, n_top] = plan.samples[i];
+    std::optional<TokenLogprobs> logprobs;
+    if (n_top >= 0) {
+      logprobs = LogprobsFrom(scores.first(1 + static_cast<size_t>(n_top)));
+      scores = scores.subspan(1 + static_cast<size_t>(n_top));
+    }
+    if (given) {
+      sequence->prompt_logprobs.push_back(*std::move(logprobs));
+      continue;
+    }
+    --sequence->n_drawn;
+    if (!sequence->ended) Accept(*sequence, result.ids[i], std::move(logprobs));
   }
+  CHECK(scores.empty());
   for (Sequence* sequence : plan.sequences) {
     auto it = ending_.find(sequence);
     if (it != ending_.end() && sequence->plans_in_flight == 0) {
@@ -276,7 +329,7 @@ void Scheduler::Commit(const StepResult& result) {
   }
 }
 
-void Scheduler::Accept(Sequence& sequence, int32_t id) {
+void Scheduler::Accept(Sequence& sequence, int32_t id, std::optional<TokenLogprobs> logprobs) {
   const SequenceRequest& request = sequence.request;
   const bool stops =
       std::find(request.stop_ids.begin(), request.stop_ids.end(), id) != request.stop_ids.end();
@@ -287,7 +340,9 @@ void Scheduler::Accept(Sequence& sequence, int32_t id) {
   SequenceDelta& delta = DeltaOf(sequence);
   if (delta.ids.empty()) delta.offset = static_cast<int32_t>(sequence.n_generated());
   delta.ids.push_back(id);
+  if (logprobs.has_value()) delta.logprobs.push_back(*std::move(logprobs));
   sequence.tokens.push_back(id);
+  sequence.edits.Count(id);
   ++stats_.generated_tokens;
   EnterFullBlocks(sequence);
   if (sequence.n_generated() >= request.max_tokens) End(sequence, FinishReason::kLength);
@@ -310,11 +365,14 @@ void Scheduler::End(Sequence& sequence, FinishReason reason, std::optional<int32
   }
 }
 
-SequenceDelta& Scheduler::DeltaOf(const Sequence& sequence) {
+SequenceDelta& Scheduler::DeltaOf(Sequence& sequence) {
   auto [it, added] = delta_of_.try_emplace(sequence.request.id, deltas_.size());
   if (added) deltas_.push_back({.id = sequence.request.id});
   SequenceDelta& delta = deltas_[it->second];
   if (sequence.cached_tokens.has_value()) delta.cached_tokens = *sequence.cached_tokens;
+  if (!sequence.prompt_logprobs.empty()) {
+    delta.prompt_logprobs = std::exchange(sequence.prompt_logprobs, {});
+  }
   return delta;
 }
 

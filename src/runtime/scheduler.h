@@ -7,6 +7,8 @@
 // back and is computed again later. A token can be planned as soon as its id is known, so a long
 // prompt fills several plans in flight, and a decoding sequence sits out until its plan commits;
 // with `ahead`, the id that the plan in flight draws can be planned, too: the device feeds it.
+// Unless penalties follow from it. A prompt whose logprobs are wanted takes a row of logits for
+// each of its tokens, of which a step has max_rows, and is not looked up in the prefix cache.
 #pragma once
 
 #include <deque>
@@ -19,6 +21,7 @@
 #include <vector>
 
 #include "runtime/kv_block_pool.h"
+#include "runtime/logit_edits.h"
 #include "runtime/request.h"
 #include "runtime/step_plan.h"
 
@@ -67,7 +70,10 @@ class Scheduler {
     SequenceRequest request;
     Rank rank;
     std::vector<int32_t> tokens;  // prompt, emitted, generated
-    int64_t n_planned = 0;        // tokens whose KV is written or will be by a plan in flight
+    LogitEdits edits;
+    std::vector<TokenLogprobs> prompt_logprobs;  // until told in a delta
+    int64_t n_scored = 0;   // tokens of the prompt whose logprobs are there, or under way
+    int64_t n_planned = 0;  // tokens whose KV is written or will be by a plan in flight
     std::vector<int32_t> blocks;
     std::string root;              // see KvBlockPool
     KvBlockPool::Chain chain = 0;  // of the blocks entered in the prefix tree
@@ -82,13 +88,23 @@ class Scheduler {
       return static_cast<int64_t>(tokens.size() - request.prompt_ids.size());
     }
     int64_t n_known() const { return static_cast<int64_t>(tokens.size()); }
+    // Tokens of the prompt whose logits say something of the next one that is to be told.
+    int64_t n_to_score() const {
+      const bool wanted = request.prompt_logprobs.has_value() && request.emitted_ids.empty();
+      return wanted ? static_cast<int64_t>(request.prompt_ids.size()) - 1 : 0;
+    }
   };
   using Queue = std::map<Rank, std::unique_ptr<Sequence>>;
 
+  struct SampleOf {
+    Sequence* sequence;
+    bool given;     // in the prompt
+    int32_t n_top;  // see SampleRow
+  };
   struct InFlight {
     int64_t plan_id;
     std::vector<Sequence*> sequences;  // in the plan
-    std::vector<Sequence*> sampled;    // of its samples
+    std::vector<SampleOf> samples;     // as in the plan
   };
 
   std::string Refusal(const SequenceRequest& request) const;
@@ -96,15 +112,19 @@ class Scheduler {
   bool Admit(int64_t budget, StepPlan* plan);
   // Takes up to n tokens of the sequence into the plan; returns how many found blocks.
   int64_t Extend(Sequence& sequence, int64_t n, StepPlan* plan);
+  // Of n tokens from the next one on, how many may be in the plan: each that an id is drawn or
+  // scored after takes a row of logits.
+  int64_t FitRows(const Sequence& sequence, int64_t n, const StepPlan& plan) const;
   bool GrowBlocks(Sequence& sequence, int64_t n_tokens);
   bool PreemptBelow(const Rank& rank);
   void Append(Sequence& sequence, int64_t n, StepPlan* plan);
   void EnterFullBlocks(Sequence& sequence);
   void FinishPlan(const std::vector<Sequence*>& sequences, StepPlan* plan);
 
-  void Accept(Sequence& sequence, int32_t id);
+  void AddSample(Sequence& sequence, SampleRow row, StepPlan* plan);
+  void Accept(Sequence& sequence, int32_t id, std::optional<TokenLogprobs> logprobs);
   void End(Sequence& sequence, FinishReason reason, std::optional<int32_t> stop_id = {});
-  SequenceDelta& DeltaOf(const Sequence& sequence);
+  SequenceDelta& DeltaOf(Sequence& sequence);
 
   SchedulerOptions options_;
   KvBlockPool pool_;

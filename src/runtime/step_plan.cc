@@ -56,15 +56,6 @@ class Reader {
 };
 
 // The one list of fields, walked by both directions.
-template <typename Archive, typename Row>
-void RowFields(Archive& archive, Row& row) {
-  archive(row.row);
-  archive(row.params);
-  archive(row.choice);
-  archive(row.token_index);
-  archive(row.banned_ids);
-}
-
 template <typename Archive, typename Plan>
 void PlanFields(Archive& archive, Plan& plan) {
   archive(plan.kind);
@@ -78,6 +69,8 @@ void PlanFields(Archive& archive, Plan& plan) {
   archive(plan.block_table);
   archive(plan.max_blocks);
   archive(plan.dropout);
+  archive(plan.samples);
+  archive(plan.edits);
 }
 
 }  // namespace
@@ -85,8 +78,6 @@ void PlanFields(Archive& archive, Plan& plan) {
 std::vector<std::byte> Serialize(const StepPlan& plan) {
   Writer writer;
   PlanFields(writer, plan);
-  writer(static_cast<uint64_t>(plan.samples.size()));
-  for (const SampleRow& row : plan.samples) RowFields(writer, row);
   return writer.Take();
 }
 
@@ -94,11 +85,6 @@ StepPlan ParsePlan(std::span<const std::byte> bytes) {
   Reader reader(bytes);
   StepPlan plan;
   PlanFields(reader, plan);
-  uint64_t n_samples = 0;
-  reader(n_samples);
-  CHECK_LE(n_samples, plan.tokens.size());
-  plan.samples.resize(n_samples);
-  for (SampleRow& row : plan.samples) RowFields(reader, row);
   CHECK(reader.done());
   return plan;
 }
@@ -107,6 +93,7 @@ std::vector<std::byte> Serialize(const StepResult& result) {
   Writer writer;
   writer(result.plan_id);
   writer(result.ids);
+  writer(result.logprobs);
   return writer.Take();
 }
 
@@ -115,6 +102,7 @@ StepResult ParseResult(std::span<const std::byte> bytes) {
   StepResult result;
   reader(result.plan_id);
   reader(result.ids);
+  reader(result.logprobs);
   CHECK(reader.done());
   return result;
 }

@@ -17,13 +17,14 @@
 
 namespace trireme {
 
-// One row of the step's output that an id is drawn from.
+// One row of the step's output that an id is drawn from, or one whose logprobs alone are wanted.
 struct SampleRow {
   int32_t row = 0;  // index into tokens
   SamplingParams params;
   uint32_t choice = 0;
-  uint32_t token_index = 0;         // index of the id to draw among the generated ones
-  std::vector<int32_t> banned_ids;  // cannot be drawn (min_tokens)
+  uint32_t token_index = 0;  // index of the id to draw among the generated ones
+  int32_t given = -1;        // the id that follows in a prompt: what is drawn is of no use
+  int32_t n_top = -1;        // logprobs of the id and of so many others; -1: none
 };
 
 struct StepPlan {
@@ -40,6 +41,7 @@ struct StepPlan {
   int32_t max_blocks = 0;
   std::vector<DropoutRow> dropout;  // [T], or empty where no row has any
   std::vector<SampleRow> samples;
+  std::vector<LogitEdit> edits;  // rows are indices into samples
 
   int64_t n_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t n_sequences() const { return static_cast<int64_t>(kv_lens.size()); }
@@ -48,6 +50,8 @@ struct StepPlan {
 struct StepResult {
   int64_t plan_id = 0;
   std::vector<int32_t> ids;  // one per StepPlan::samples, in their order
+  // For each sample that wants logprobs: the id's, then its n_top.
+  std::vector<Scored> logprobs;
 };
 
 std::vector<std::byte> Serialize(const StepPlan& plan);

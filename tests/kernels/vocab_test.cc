@@ -187,14 +187,20 @@ TEST(DrawBest, PassesOverWhatComesAfterTheLast) {
   }
 }
 
-TEST(Ban, TakesOutTheIdsThatAreHere) {
+TEST(EditLogits, ChangesTheIdsThatAreHere) {
   for (NamedOps& ops : AllOps()) {
-    const Array logits = Floats({0, 1, 2, 3});
-    ops.ops->Ban(logits, std::vector<int32_t>{9, 11, 13, 14, 11}, 10);
-    EXPECT_EQ(logits.at(0), 0);
-    EXPECT_EQ(logits.at(1), -kInf);
-    EXPECT_EQ(logits.at(2), 2);
-    EXPECT_EQ(logits.at(3), -kInf);
+    const Array logits = Floats({0, 1, 2, 3, 4, 5, 6, -7});
+    ops.ops->EditLogits(logits->As({2, 4}),
+                        std::vector<LogitEdit>{{.row = 0, .id = 9, .bias = 1},
+                                               {.row = 0, .id = 11, .bias = -kInf},
+                                               {.row = 0, .id = 13, .repetition = 2},
+                                               {.row = 0, .id = 14, .bias = 1},
+                                               {.row = 1, .id = 10, .penalty = 1.5f},
+                                               {.row = 1, .id = 11, .bias = -6, .repetition = 4},
+                                               {.row = 1, .id = 12, .bias = 4, .repetition = 2},
+                                               {.row = 1, .id = 13, .repetition = 2, .penalty = 1}},
+                        10);
+    EXPECT_TRUE(SameBits(logits, Floats({0, -kInf, 2, 1.5f, 2.5f, -4, 5, -15})));
   }
 }
 
@@ -319,6 +325,64 @@ TEST(FindCutoffs, AgreesBetweenBackendsAndCutsOfTheVocabulary) {
         EXPECT_EQ(lasts[i].score, expected[i].score) << ops.name;
       }
     }
+  }
+}
+
+struct Wanted {
+  int32_t id;  // -1: the one drawn, 3
+  int32_t n_top;
+};
+std::vector<Scored> LogprobsOf(Ops& ops, const Tensor& logits, const Wanted& wanted,
+                               int32_t first_id = 0) {
+  std::vector<Scored> logprobs(kLogprobs, {7, 7});
+  const int64_t v = logits.size();
+  const LogprobRow row = {.row = 1, .id = wanted.id, .n_top = wanted.n_top};
+  ops.Logprobs(ScoredTensor(logprobs.data(), kLogprobs).As({1, kLogprobs, 2}), logits.As({1, 1, v}),
+               std::vector<int64_t>{first_id, first_id + v}, Ints({-9, 3}), {&row, 1});
+  return logprobs;
+}
+
+TEST(Logprobs, AgreeWithFloat64) {
+  for (const float scale : {0.01f, 1.0f, 6.0f}) {
+    for (const int64_t v : {1, 17, 1000, 130000}) {
+      const Array logits = Random(DType::kF32, {v}, static_cast<uint32_t>(v), scale);
+      const std::vector<Scored> sorted = Sorted(logits, 5);
+      double sum = 0;
+      for (const Scored& s : sorted) sum += std::exp(double{s.score} - double{sorted[0].score});
+      const auto exact = [&](float logit) {
+        return double{logit} - double{sorted[0].score} - std::log(sum);
+      };
+      const auto id = static_cast<int32_t>(v / 3);
+      for (NamedOps& ops : AllOps()) {
+        const std::vector<Scored> found = LogprobsOf(*ops.ops, logits, {5 + id, 20}, 5);
+        const auto error = [](double found, double expected) {
+          return std::fabs(found - expected) / (0x1p-24 * std::max(1.0, std::fabs(expected)));
+        };
+        EXPECT_EQ(found[0].id, 5 + id);
+        EXPECT_LT(error(found[0].score, exact(logits.at(id))), 4) << ops.name << " v " << v;
+        for (size_t i = 0; i < 20; ++i) {
+          const bool there = i < sorted.size();
+          EXPECT_EQ(found[1 + i].id, there ? sorted[i].id : -1) << ops.name;
+          if (!there) continue;
+          EXPECT_LT(error(found[1 + i].score, exact(sorted[i].score)), 4) << ops.name << " v " << v;
+        }
+      }
+    }
+  }
+}
+
+TEST(Logprobs, OfWhatWasDrawnAndOfNothingMore) {
+  for (NamedOps& ops : AllOps()) {
+    const std::vector<Scored> found =
+        LogprobsOf(*ops.ops, Floats({0, kNaN, 0, -kInf, 0, 0}), {-1, 1});
+    EXPECT_EQ(found[0].id, 3);
+    EXPECT_EQ(found[0].score, -kInf);
+    EXPECT_EQ(found[1].id, 0);
+    EXPECT_EQ(found[1].score, std::log(0.25f));
+    for (size_t i = 2; i < found.size(); ++i) EXPECT_EQ(found[i].id, -1);
+    const std::vector<Scored> none = LogprobsOf(*ops.ops, Floats({-kInf, kNaN}), {1, 2});
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(none[i].score, -kInf);
+    EXPECT_EQ(LogprobsOf(*ops.ops, Floats({1, kInf, 2}), {1, 0})[0].score, 0);
   }
 }
 

@@ -21,6 +21,7 @@ class LogitsRecorder {
     std::lock_guard<std::mutex> lock(mutex_);
     for (size_t i = 0; i < plan.samples.size(); ++i) {
       const SampleRow& row = plan.samples[i];
+      if (row.given >= 0) continue;
       std::vector<float>& all = logits_[{row.params.seed, row.token_index}];
       all.resize(static_cast<size_t>(split.n_vocab()));
       const float* here = read.data() + static_cast<int64_t>(i) * split.vocab().size();
@@ -64,6 +65,11 @@ void Lead(World& world, ReplicaRank& rank, const SchedulerOptions& options,
       EXPECT_EQ(delta.error, "");
       auto& ids = outcome->ids[delta.id];
       ids.insert(ids.end(), delta.ids.begin(), delta.ids.end());
+      const auto append = [&](auto& all, const std::vector<TokenLogprobs>& more) {
+        if (!more.empty()) all[delta.id].insert(all[delta.id].end(), more.begin(), more.end());
+      };
+      append(outcome->logprobs, delta.logprobs);
+      append(outcome->prompt_logprobs, delta.prompt_logprobs);
     }
     outcome->stats = report.stats;
   };

@@ -19,6 +19,7 @@ struct Arrival {
 struct Outcome {
   std::map<uint64_t, std::vector<int32_t>> ids;                        // by sequence
   std::map<std::pair<uint64_t, uint32_t>, std::vector<float>> logits;  // by (seed, token index)
+  std::map<uint64_t, std::vector<TokenLogprobs>> logprobs, prompt_logprobs;  // by sequence
   ReplicaStats stats;
   int64_t steps = 0;
   int64_t sequence_parallel_steps = 0;

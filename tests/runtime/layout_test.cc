@@ -31,7 +31,7 @@ ReplicaOptions Base(const Case& c) {
   return options;
 }
 
-// Nine sequences: greedy, sampled, filtered, with dropout, with shared prefixes.
+// Nine sequences: greedy, sampled, filtered, penalised, with dropout, with shared prefixes.
 std::vector<Arrival> Requests() {
   std::mt19937 random(7);
   std::vector<Arrival> arrivals;
@@ -46,6 +46,10 @@ std::vector<Arrival> Requests() {
     if (i == 3) request.sampling.top_k = 5;
     if (i == 5) request.sampling.top_p = 0.7f;
     if (i == 7) request.sampling.min_p = 0.2f;
+    if (i < 4) request.logprobs = static_cast<int32_t>(2 * i);
+    if (i == 8) request.prompt_logprobs = 3;
+    if (i == 1 || i == 6) request.penalties = {.repetition = 1.3f, .frequency = 0.4f};
+    if (i == 6 || i == 7) request.logit_bias = {{5, 2.5f}, {60, -100}};
     if (i == 4) {
       request.dropout = 0.1f;
       request.dropout_seed = 5;
@@ -57,6 +61,8 @@ std::vector<Arrival> Requests() {
 
 void ExpectSameBits(const Outcome& got, const Outcome& expected, const std::string& what) {
   EXPECT_EQ(got.ids, expected.ids) << what;
+  EXPECT_TRUE(got.logprobs == expected.logprobs) << what;
+  EXPECT_TRUE(got.prompt_logprobs == expected.prompt_logprobs) << what;
   ASSERT_EQ(got.logits.size(), expected.logits.size()) << what;
   for (const auto& [key, logits] : expected.logits) {
     const std::vector<float>& mine = got.logits.at(key);
@@ -178,6 +184,7 @@ TEST_P(LayoutTest, SameBitsUnderPreemption) {
   const Outcome few = RunOnThreads(options, Requests());
   EXPECT_GT(few.stats.preemptions, 0);
   ExpectSameBits(few, Reference(GetParam()), "preempted");
+  options.kv_cache_bytes = 6 * KvBlockBytes(GetParam(), options.layout);
   const Outcome ahead = RunOnThreads(options, Requests(), {.ahead = true});
   EXPECT_GT(ahead.stats.preemptions, 0);
   ExpectSameBits(ahead, Reference(GetParam()), "preempted, planning ahead");
@@ -219,6 +226,10 @@ std::vector<Arrival> DrawRequests(Draws& draw, int n_vocab) {
     if (draw.OneIn(4)) request.sampling.top_k = draw(1, 9);
     if (draw.OneIn(4)) request.sampling.top_p = 0.7f;
     if (draw.OneIn(4)) request.sampling.min_p = 0.2f;
+    if (draw.OneIn(4)) request.logprobs = draw(0, 20);
+    if (draw.OneIn(4)) request.prompt_logprobs = draw(0, 3);
+    if (draw.OneIn(4)) request.penalties = {.repetition = 1.2f, .presence = 0.5f};
+    if (draw.OneIn(4)) request.logit_bias = {{draw(0, n_vocab - 1), 3}};
     if (draw.OneIn(4)) {
       request.dropout = 0.1f;
       request.dropout_seed = static_cast<uint64_t>(draw(1, 2));
@@ -235,7 +246,7 @@ TEST_P(LayoutTest, SameBitsForWhateverIsDrawn) {
   const int n = HasCuda() ? (Soak() ? 8 : 1) : (Soak() ? 100 : 8);
   const ModelConfig config = Config(GetParam());
   const int n_chunks = Split::Make(config, {}, 0)->n_chunks();
-  Draws draw(11);
+  Draws draw(1);
   int64_t preemptions = 0, cached_tokens = 0, mixed_runs = 0;
   for (int i = 0; i < n; ++i) {
     std::vector<Arrival> arrivals = DrawRequests(draw, static_cast<int>(config.vocab));

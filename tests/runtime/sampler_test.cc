@@ -29,7 +29,8 @@ ModelConfig Config() {
 
 // Samples on tp ranks as threads, each holding its vocabulary; all ranks must agree.
 std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& logits,
-                              const std::vector<SampleRow>& rows) {
+                              const std::vector<SampleRow>& rows,
+                              const std::vector<LogitEdit>& edits = {}) {
   std::vector<std::unique_ptr<World>> worlds;
   if (tp == 1) {
     worlds.push_back(MakeSingleWorld());
@@ -50,10 +51,10 @@ std::vector<int32_t> SampleOn(int tp, const std::vector<std::vector<float>>& log
     for (const auto& row : logits) {
       here.insert(here.end(), row.begin() + vocab.begin, row.begin() + vocab.end);
     }
-    const Tensor drawn = sampler.Sample(
-        Tensor(here.data(), DType::kF32, {static_cast<int64_t>(logits.size()), vocab.size()}),
-        rows);
-    ids[r].assign(drawn.i32(), drawn.i32() + drawn.size());
+    const Sampler::Samples drawn = sampler.Sample(
+        Tensor(here.data(), DType::kF32, {static_cast<int64_t>(logits.size()), vocab.size()}), rows,
+        edits);
+    ids[r].assign(drawn.ids.i32(), drawn.ids.i32() + drawn.ids.size());
   };
   std::vector<std::thread> threads;
   for (int r = 1; r < tp; ++r) threads.emplace_back(run, r);
@@ -148,12 +149,18 @@ TEST(SamplerTest, GreedyTakesTheSmallestOfEqualIds) {
   for (int tp : {1, 4}) EXPECT_EQ(SampleOn(tp, {logits}, {row}), std::vector<int32_t>{17});
 }
 
-TEST(SamplerTest, BannedIdsAreNeverDrawn) {
+TEST(SamplerTest, EditsComeBeforeFiltersAndDraws) {
   std::vector<float> logits(kVocab, 0);
   logits[500] = 50;
   logits[3] = 20;
-  const SampleRow row{.params = {.temperature = 0}, .banned_ids = {500}};
-  for (int tp : {1, 2}) EXPECT_EQ(SampleOn(tp, {logits}, {row}), std::vector<int32_t>{3});
+  const SampleRow greedy{.params = {.temperature = 0}}, best{.params = {.top_k = 1}};
+  const std::vector<LogitEdit> edits = {{.row = 0, .id = 500, .bias = -kInfinity},
+                                        {.row = 1, .id = 3, .bias = 31},
+                                        {.row = 2, .id = 500, .penalty = 31}};
+  for (int tp : {1, 2, 3}) {
+    EXPECT_EQ(SampleOn(tp, std::vector(4, logits), {greedy, best, best, best}, edits),
+              (std::vector<int32_t>{3, 3, 3, 500}));
+  }
 }
 
 TEST(SamplerTest, DrawsFollowTheDistribution) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <map>
 #include <random>
@@ -76,19 +77,137 @@ TEST(SchedulerTest, DecodesBeforePrefill) {
 TEST(SchedulerTest, StopIdsEndASequenceButNotBeforeMinTokens) {
   Scheduler scheduler(Options());
   SequenceRequest request = Request(1, 3, 9);
-  request.stop_ids = {42};
+  request.stop_ids = {42, 42};
   request.min_tokens = 1;
   scheduler.Submit(request);
   auto plan = scheduler.Next();
-  EXPECT_THAT(plan->samples[0].banned_ids, ElementsAre(42));
+  ASSERT_EQ(plan->edits.size(), 1u);
+  EXPECT_EQ(plan->edits[0].id, 42);
+  EXPECT_EQ(plan->edits[0].bias, -HUGE_VALF);
   scheduler.Commit(Answer(*plan, 7));
   plan = scheduler.Next();
-  EXPECT_TRUE(plan->samples[0].banned_ids.empty());
+  EXPECT_TRUE(plan->edits.empty());
   scheduler.Commit(Answer(*plan, 42));
   const StepReport report = scheduler.TakeReport();
   EXPECT_THAT(report.deltas[0].ids, ElementsAre(7));
   EXPECT_EQ(report.deltas[0].finish, FinishReason::kStop);
   EXPECT_EQ(report.deltas[0].matched_stop_id, 42);
+}
+
+TEST(SchedulerTest, PenalisedRowsSitOutUntilTheirIdIsKnown) {
+  SchedulerOptions options = Options();
+  options.ahead = true;
+  Scheduler scheduler(options);
+  SequenceRequest request = Request(1, 2, 9);  // of ids 7 and 8
+  request.penalties = {.repetition = 2, .presence = 0.5f, .frequency = 0.25f};
+  request.logit_bias = {{7, 3}};
+  request.emitted_ids = {40, 8, 40};
+  scheduler.Submit(request);
+  const auto first = scheduler.Next();
+  const auto edit = [](const StepPlan& plan, int32_t id) {
+    for (const LogitEdit& e : plan.edits) {
+      if (e.id == id) return std::vector<float>{e.bias, e.repetition, e.penalty};
+    }
+    return std::vector<float>();
+  };
+  EXPECT_EQ(first->edits.size(), 3u);
+  EXPECT_THAT(edit(*first, 7), ElementsAre(3, 2, 0));
+  EXPECT_THAT(edit(*first, 8), ElementsAre(0, 2, 0.75f));
+  EXPECT_THAT(edit(*first, 40), ElementsAre(0, 2, 1));
+  EXPECT_FALSE(scheduler.Next()) << "the id under way counts";
+
+  scheduler.Submit(Request(2, 3, 9));
+  const auto other = scheduler.Next();
+  EXPECT_EQ(other->n_tokens(), 3) << "others need not wait";
+  EXPECT_TRUE(other->edits.empty());
+  scheduler.Commit(Answer(*first, 41));
+  const auto next = scheduler.Next();
+  EXPECT_THAT(next->tokens, ElementsAre(41, ~0));
+  EXPECT_EQ(next->edits.size(), 4u);
+  EXPECT_THAT(edit(*next, 41), ElementsAre(0, 2, 0.75f));
+}
+
+// What a plan's samples would get: of row i of prompt position p the logprob -p.
+StepResult AnswerWithLogprobs(const StepPlan& plan, int32_t id) {
+  StepResult result = Answer(plan, id);
+  for (const SampleRow& row : plan.samples) {
+    for (int32_t i = 0; i <= row.n_top; ++i) {
+      const auto position = static_cast<float>(plan.positions[row.row]);
+      result.logprobs.push_back({-position - static_cast<float>(i) / 8, i == 2 ? -1 : 50 + i});
+    }
+  }
+  return result;
+}
+
+TEST(SchedulerTest, LogprobsComeWithTheirIds) {
+  Scheduler scheduler(Options());
+  SequenceRequest request = Request(1, 3, 2);
+  request.logprobs = 2;
+  scheduler.Submit(request);
+  scheduler.Submit(Request(2, 3, 2));
+  request = Request(3, 2, 2);
+  request.logprobs = 0;
+  scheduler.Submit(request);
+  for (int i = 0; i < 2; ++i) {
+    const auto plan = scheduler.Next();
+    scheduler.Commit(AnswerWithLogprobs(*plan, 7));
+  }
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 3u);
+  const std::vector<TokenLogprobs> expected = {{.logprob = -2, .top = {{51, -2.125f}}},
+                                               {.logprob = -3, .top = {{51, -3.125f}}}};
+  EXPECT_EQ(report.deltas[0].logprobs, expected);  // there were no more than one to tell of
+  EXPECT_TRUE(report.deltas[1].logprobs.empty());
+  EXPECT_EQ(report.deltas[2].logprobs,
+            (std::vector<TokenLogprobs>{{.logprob = -1}, {.logprob = -2}}));
+}
+
+// A step has max_rows rows of logits, of which each token of the prompt takes one; blocks that are
+// cached are computed all the same.
+TEST(SchedulerTest, PromptLogprobsTakeARowOfEachToken) {
+  Scheduler scheduler(Options());
+  scheduler.Submit(Request(1, 10, 1));
+  scheduler.Commit(Answer(*scheduler.Next(), 5));
+  scheduler.TakeReport();
+  scheduler.Submit(Request(2, 3, 9));
+  scheduler.Commit(Answer(*scheduler.Next(), 5));
+
+  SequenceRequest request = Request(1, 10, 2);
+  request.id = 3;
+  request.prompt_logprobs = 0;
+  scheduler.Submit(request);
+  std::vector<int32_t> given;
+  for (const size_t n_rows : {4u, 4u, 4u, 2u}) {  // one of which the other decodes
+    const auto plan = scheduler.Next();
+    EXPECT_EQ(plan->samples.size(), n_rows);
+    for (const SampleRow& row : plan->samples) {
+      if (row.given >= 0) given.push_back(row.given);
+    }
+    scheduler.Commit(AnswerWithLogprobs(*plan, 7));
+  }
+  EXPECT_EQ(given, std::vector<int32_t>(request.prompt_ids.begin() + 1, request.prompt_ids.end()));
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 2u);
+  const SequenceDelta& delta = report.deltas[1];
+  EXPECT_THAT(delta.ids, ElementsAre(7));
+  EXPECT_EQ(delta.cached_tokens, 0);
+  ASSERT_EQ(delta.prompt_logprobs.size(), 9u);
+  for (size_t i = 0; i < 9; ++i) {
+    EXPECT_EQ(delta.prompt_logprobs[i].logprob, -static_cast<float>(i));
+  }
+  scheduler.Commit(Answer(*scheduler.Next(), 8));
+  EXPECT_TRUE(scheduler.TakeReport().deltas[1].prompt_logprobs.empty()) << "told once";
+}
+
+TEST(SchedulerTest, ReplaysTellNoPromptLogprobs) {
+  Scheduler scheduler(Options());
+  SequenceRequest request = Request(1, 10, 9);
+  request.prompt_logprobs = 0;
+  request.emitted_ids = {5};
+  scheduler.Submit(request);
+  const auto plan = scheduler.Next();
+  EXPECT_EQ(plan->n_tokens(), 11);
+  EXPECT_EQ(plan->samples.size(), 1u);
 }
 
 TEST(SchedulerTest, SharesPrefixesAndSaysSo) {

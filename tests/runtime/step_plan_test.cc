@@ -15,10 +15,9 @@ TEST(StepPlanTest, PlansSurviveTheWire) {
   plan.block_table = {1, 2, 2, -1};
   plan.max_blocks = 2;
   plan.dropout = {{0.5f, 3, 0}, {0.5f, 3, 1}, {}};
-  plan.samples = {{.row = 2,
-                   .params = {.temperature = 0.5f, .seed = 9},
-                   .token_index = 4,
-                   .banned_ids = {5, 6}}};
+  plan.samples = {
+      {.row = 2, .params = {.temperature = 0.5f, .seed = 9}, .choice = 0, .token_index = 4}};
+  plan.edits = {{.row = 0, .id = 5, .bias = -1}, {.row = 0, .id = 6, .repetition = 2}};
   const StepPlan copy = ParsePlan(Serialize(plan));
   EXPECT_EQ(copy.id, 7);
   EXPECT_TRUE(copy.sequence_parallel);
@@ -26,9 +25,20 @@ TEST(StepPlanTest, PlansSurviveTheWire) {
   EXPECT_EQ(copy.slots, plan.slots);
   EXPECT_EQ(copy.block_table, plan.block_table);
   ASSERT_EQ(copy.samples.size(), 1u);
-  EXPECT_EQ(copy.samples[0].banned_ids, plan.samples[0].banned_ids);
   EXPECT_EQ(copy.samples[0].params.seed, 9u);
+  ASSERT_EQ(copy.edits.size(), 2u);
+  EXPECT_EQ(copy.edits[1].repetition, 2);
   EXPECT_EQ(Serialize(copy), Serialize(plan));
+}
+
+TEST(StepPlanTest, ResultsSurviveTheWire) {
+  const StepResult result{.plan_id = 7, .ids = {3, 4}, .logprobs = {{-0.5f, 3}, {-0.25f, 9}}};
+  const StepResult copy = ParseResult(Serialize(result));
+  EXPECT_EQ(copy.plan_id, 7);
+  EXPECT_EQ(copy.ids, result.ids);
+  ASSERT_EQ(copy.logprobs.size(), 2u);
+  EXPECT_EQ(copy.logprobs[1].score, -0.25f);
+  EXPECT_EQ(copy.logprobs[1].id, 9);
 }
 
 TEST(StepPlanDeathTest, CutBytesAreOurBug) {

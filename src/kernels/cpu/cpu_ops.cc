@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "hwy/targets.h"
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/cutoff.h"
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/linear.h"
+#include "kernels/cpu/logprobs.h"
 #include "kernels/cpu/memory.h"
 #include "kernels/cpu/packed_weight.h"
 #include "kernels/cpu/thread_pool.h"
@@ -24,8 +24,6 @@ constexpr int64_t kParallelElements = 32 * 1024;
 bool HasTarget(int64_t target) { return (hwy::SupportedTargets() & target) != 0; }
 
 void CheckActivation(const Tensor& t) { CHECK(t.dtype() != DType::kI32); }
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 Scored* Scores(Tensor t) { return reinterpret_cast<Scored*>(t.i32()); }
 
@@ -53,7 +51,10 @@ class CpuOps : public Ops {
         linear_(kernels_.linear, pool_),
         attention_(kernels_.attention, pool_),
         max_rows_(options.max_rows) {
-    for (int i = 0; i < options.n_threads; ++i) cutoffs_.emplace_back(kernels_.vocab);
+    for (int i = 0; i < options.n_threads; ++i) {
+      cutoffs_.emplace_back(kernels_.vocab);
+      logprobs_.emplace_back(kernels_.vocab);
+    }
   }
 
   Buffer Allocate(size_t bytes) override { return AllocateZeroed(bytes); }
@@ -201,34 +202,36 @@ class CpuOps : public Ops {
     attention_.Run(y, q, kv, plan, scale, heads);
   }
 
-  void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) override {
-    for (int32_t id : ids) {
-      if (first_id <= id && id < first_id + logits.size()) logits.f32()[id - first_id] = -kInfinity;
+  void EditLogits(Tensor logits, std::span<const LogitEdit> edits, int64_t first_id) override {
+    const int64_t v = logits.dim(1);
+    for (const LogitEdit& edit : edits) {
+      const int64_t at = edit.id - first_id;
+      if (at < 0 || at >= v) continue;
+      float& logit = logits.f32()[edit.row * v + at];
+      logit = Edited(logit, edit);
     }
   }
 
   void FindCutoffs(Tensor lasts, Tensor logits, std::span<const int64_t> firsts,
                    std::span<const Filter> filters) override {
-    const int64_t n_shards = logits.dim(0), n_rows = logits.dim(1), width = logits.dim(2);
-    CHECK_EQ(static_cast<int64_t>(firsts.size()), n_shards + 1);
-    CHECK_LE(static_cast<int64_t>(filters.size()), n_rows);
-    const int64_t v = firsts.back() - firsts.front();
-    float* whole = n_shards == 1 ? nullptr : rows_.Get<float>(n_rows * v);
-    pool_.For(static_cast<int64_t>(filters.size()), [&](int64_t i, int thread) {
-      const float* row = logits.f32() + i * width;
-      if (n_shards > 1) {
-        for (int64_t shard = 0; shard < n_shards; ++shard) {
-          const size_t n = static_cast<size_t>(firsts[shard + 1] - firsts[shard]);
-          std::memcpy(whole + i * v + firsts[shard] - firsts[0],
-                      logits.f32() + (shard * n_rows + i) * width, n * sizeof(float));
-        }
-        row = whole + i * v;
-      }
-      const Filter& filter = filters[static_cast<size_t>(i)];
-      Scored last =
-          cutoffs_[static_cast<size_t>(thread)].Find({row, static_cast<size_t>(v)}, filter);
+    ForWholeRows(logits, firsts, filters.size(), [&](auto row, size_t i, size_t thread) {
+      Scored last = cutoffs_[thread].Find(row, filters[i]);
       if (last.id >= 0) last.id += static_cast<int32_t>(firsts.front());
-      Scores(lasts)[filter.row] = last;
+      Scores(lasts)[filters[i].row] = last;
+    });
+  }
+
+  void Logprobs(Tensor logprobs, Tensor logits, std::span<const int64_t> firsts, Tensor drawn,
+                std::span<const LogprobRow> rows) override {
+    const auto first_id = static_cast<int32_t>(firsts.front());
+    ForWholeRows(logits, firsts, rows.size(), [&](auto row, size_t i, size_t thread) {
+      const LogprobRow& wanted = rows[i];
+      const int32_t id = wanted.id >= 0 ? wanted.id : drawn.i32()[wanted.row];
+      const std::span<Scored> found(Scores(logprobs) + i * kLogprobs, kLogprobs);
+      logprobs_[thread].Find(found, row, id - first_id, wanted.n_top);
+      for (Scored& scored : found) {
+        if (scored.id >= 0) scored.id += first_id;
+      }
     });
   }
 
@@ -276,11 +279,35 @@ class CpuOps : public Ops {
               [&](int64_t i, int) { f(i * step, std::min(rows, (i + 1) * step)); });
   }
 
+  // f(row, i, thread) over the first n rows of logits that lie in shards: see FindCutoffs.
+  template <typename F>
+  void ForWholeRows(Tensor logits, std::span<const int64_t> firsts, size_t n, const F& f) {
+    const int64_t n_shards = logits.dim(0), n_rows = logits.dim(1), width = logits.dim(2);
+    CHECK_EQ(static_cast<int64_t>(firsts.size()), n_shards + 1);
+    CHECK_LE(static_cast<int64_t>(n), n_rows);
+    const int64_t v = firsts.back() - firsts.front();
+    float* whole = n_shards == 1 ? nullptr : rows_.Get<float>(n_rows * v);
+    pool_.For(static_cast<int64_t>(n), [&](int64_t i, int thread) {
+      const float* row = logits.f32() + i * width;
+      if (n_shards > 1) {
+        for (int64_t shard = 0; shard < n_shards; ++shard) {
+          const size_t n_here = static_cast<size_t>(firsts[shard + 1] - firsts[shard]);
+          std::memcpy(whole + i * v + firsts[shard] - firsts[0],
+                      logits.f32() + (shard * n_rows + i) * width, n_here * sizeof(float));
+        }
+        row = whole + i * v;
+      }
+      f(std::span(row, static_cast<size_t>(v)), static_cast<size_t>(i),
+        static_cast<size_t>(thread));
+    });
+  }
+
   const Kernels kernels_;
   ThreadPool pool_;
   LinearDriver linear_;
   AttentionDriver attention_;
-  std::vector<CutoffFinder> cutoffs_;  // per thread
+  std::vector<CutoffFinder> cutoffs_;    // per thread
+  std::vector<LogprobFinder> logprobs_;  // per thread
   Scratch rows_;
   const int64_t max_rows_;
 };

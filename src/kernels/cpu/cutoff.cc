@@ -14,6 +14,17 @@ constexpr size_t kTile = 1024;         // logits whose masses are added at a tim
 
 }  // namespace
 
+uint64_t TotalMass(const VocabKernels& kernels, std::span<const float> logits, float max,
+                   float inverse_temperature) {
+  uint64_t masses[kTile], total = 0;
+  for (size_t i = 0; i < logits.size(); i += kTile) {
+    const size_t n = std::min(kTile, logits.size() - i);
+    kernels.masses(&logits[i], static_cast<int64_t>(n), max, inverse_temperature, masses);
+    for (size_t j = 0; j < n; ++j) total += masses[j];
+  }
+  return total;
+}
+
 Scored CutoffFinder::Find(std::span<const float> logits, const Filter& filter) {
   for (size_t n = kFirstCandidates;; n *= kMoreCandidates) {
     top_.resize(std::min(n, logits.size()));
@@ -52,7 +63,8 @@ bool CutoffFinder::Cut(std::span<const float> logits, const Filter& filter, Scor
     kernels_.masses(scores_.data(), static_cast<int64_t>(n), max, inverse, masses_.data());
     uint64_t seen = 0;
     for (uint64_t mass : masses_) seen += mass;
-    const uint64_t wanted = KeptMass(filter.top_p, restricted ? seen : TotalMass(logits, filter));
+    const uint64_t wanted =
+        KeptMass(filter.top_p, restricted ? seen : TotalMass(kernels_, logits, max, inverse));
     if (seen < wanted) return false;
     uint64_t sum = 0;
     keep = 0;
@@ -60,17 +72,6 @@ bool CutoffFinder::Cut(std::span<const float> logits, const Filter& filter, Scor
   }
   *last = top_[keep - 1];
   return true;
-}
-
-uint64_t CutoffFinder::TotalMass(std::span<const float> logits, const Filter& filter) {
-  uint64_t masses[kTile], total = 0;
-  for (size_t i = 0; i < logits.size(); i += kTile) {
-    const size_t n = std::min(kTile, logits.size() - i);
-    kernels_.masses(&logits[i], static_cast<int64_t>(n), top_[0].score, filter.inverse_temperature,
-                    masses);
-    for (size_t j = 0; j < n; ++j) total += masses[j];
-  }
-  return total;
 }
 
 }  // namespace trireme::cpu

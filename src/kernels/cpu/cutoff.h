@@ -9,6 +9,10 @@
 
 namespace trireme::cpu {
 
+// Of all ids. See Filter.
+uint64_t TotalMass(const VocabKernels& kernels, std::span<const float> logits, float max,
+                   float inverse_temperature);
+
 class CutoffFinder {
  public:
   explicit CutoffFinder(const VocabKernels& kernels) : kernels_(kernels), top_logits_(kernels) {}
@@ -19,7 +23,6 @@ class CutoffFinder {
  private:
   // False where the cut may come after the last of top_.
   bool Cut(std::span<const float> logits, const Filter& filter, Scored* last);
-  uint64_t TotalMass(std::span<const float> logits, const Filter& filter);
 
   const VocabKernels& kernels_;
   TopLogitsFinder top_logits_;

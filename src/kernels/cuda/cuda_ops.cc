@@ -32,7 +32,7 @@ class DeviceArray {
   T* data() const { return reinterpret_cast<T*>(buffer_.data()); }
   // Room for n; more than it was made for is allocated anew.
   T* Get(int64_t n) {
-    if (n > n_) *this = DeviceArray(n);
+    if (n > n_) *this = DeviceArray(std::max(n, 2 * n_));
     return data();
   }
 
@@ -118,7 +118,8 @@ class CudaOps : public Ops {
         draws_(options.max_rows),
         partial_(options.max_rows * kDrawSlices),
         filters_(options.max_rows),
-        banned_(1024) {}
+        edits_(1024),
+        logprob_rows_(options.max_rows) {}
 
   ~CudaOps() override { Synchronize(); }
 
@@ -240,19 +241,22 @@ class CudaOps : public Ops {
                     options_.exact ? AttentionPath::kExact : AttentionPath::kFast);
   }
 
-  void Ban(Tensor logits, std::span<const int32_t> ids, int64_t first_id) override {
-    if (ids.empty()) return;
-    cuda::Ban(logits, ToDevice(banned_, ids), static_cast<int>(ids.size()), first_id, stream_);
+  void EditLogits(Tensor logits, std::span<const LogitEdit> edits, int64_t first_id) override {
+    if (edits.empty()) return;
+    cuda::EditLogits(logits, ToDevice(edits_, edits), static_cast<int>(edits.size()), first_id,
+                     stream_);
   }
   void FindCutoffs(Tensor lasts, Tensor logits, std::span<const int64_t> firsts,
                    std::span<const Filter> filters) override {
-    CHECK_EQ(static_cast<int64_t>(firsts.size()), logits.dim(0) + 1);
     CHECK_LE(static_cast<int64_t>(filters.size()), logits.dim(1));
-    CHECK_LE(logits.dim(0), int64_t{kMostShards});
-    ShardFirsts shards{.n = static_cast<int>(logits.dim(0))};
-    std::copy(firsts.begin(), firsts.end(), shards.firsts);
-    cuda::FindCutoffs(Scores(lasts), logits, shards, ToDevice(filters_, filters),
+    cuda::FindCutoffs(Scores(lasts), logits, Shards(logits, firsts), ToDevice(filters_, filters),
                       static_cast<int>(filters.size()), stream_);
+  }
+  void Logprobs(Tensor logprobs, Tensor logits, std::span<const int64_t> firsts, Tensor drawn,
+                std::span<const LogprobRow> rows) override {
+    CHECK_LE(static_cast<int64_t>(rows.size()), logits.dim(1));
+    cuda::Logprobs(Scores(logprobs), logits, Shards(logits, firsts), drawn.i32(),
+                   ToDevice(logprob_rows_, rows), static_cast<int>(rows.size()), stream_);
   }
   void DrawBest(Tensor best, Tensor logits, std::span<const Draw> draws, Tensor lasts,
                 int64_t first_id) override {
@@ -278,6 +282,14 @@ class CudaOps : public Ops {
   }
   void ToHost(void* to, const void* from, size_t bytes) {
     Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+  }
+
+  static ShardFirsts Shards(Tensor logits, std::span<const int64_t> firsts) {
+    CHECK_EQ(static_cast<int64_t>(firsts.size()), logits.dim(0) + 1);
+    CHECK_LE(logits.dim(0), int64_t{kMostShards});
+    ShardFirsts shards{.n = static_cast<int>(logits.dim(0))};
+    std::copy(firsts.begin(), firsts.end(), shards.firsts);
+    return shards;
   }
 
   // In the device's order inside a block: [n_blocks,K,B,D], keys and values alike.
@@ -308,7 +320,8 @@ class CudaOps : public Ops {
   DeviceArray<Draw> draws_;
   DeviceArray<Scored> partial_;
   DeviceArray<Filter> filters_;
-  DeviceArray<int32_t> banned_;
+  DeviceArray<LogitEdit> edits_;
+  DeviceArray<LogprobRow> logprob_rows_;
   std::map<std::string, Graph> graphs_;
 };
 

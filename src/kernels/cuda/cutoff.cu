@@ -3,8 +3,7 @@
 // logit is below the largest, which spreads them; then the bytes of (logit, id).
 #include <cmath>
 
-#include "kernels/cuda/gpu.cuh"
-#include "kernels/cuda/vocab.h"
+#include "kernels/cuda/vocab_row.cuh"
 #include "kernels/filter.h"
 
 namespace trireme::cuda {
@@ -14,12 +13,6 @@ constexpr int kThreads = 1024;
 constexpr int kBins = kThreads;     // of the first digit; a thread each
 constexpr float kBinsPerUnit = 32;  // of logit * inverse_temperature
 constexpr int kDigits = 8;          // bytes after the first digit
-using Mass = unsigned long long;    // what atomicAdd knows 64 bits as
-
-__device__ __forceinline__ float MinusInfinity() { return -__uint_as_float(0x7f800000u); }
-__device__ __forceinline__ float OrMinusInfinity(float x) {
-  return x > MinusInfinity() ? x : MinusInfinity();
-}
 
 struct CutoffShared {
   Mass masses[kBins];
@@ -33,35 +26,11 @@ struct CutoffShared {
   Mass last_mass;
 };
 
-// One row of logits, over all shards.
-struct Row {
-  const float* logits;  // of the first shard
-  int64_t shard_stride;
-  const ShardFirsts* shards;
-  float max, inverse_temperature;
-
-  // f(logit, id) for every id, by all threads; NaN comes as -inf.
-  template <typename F>
-  __device__ void Each(const F& f) const {
-    for (int shard = 0; shard < shards->n; ++shard) {
-      const int first = shards->firsts[shard], n = shards->firsts[shard + 1] - first;
-      for (int i = static_cast<int>(threadIdx.x); i < n; i += kThreads) {
-        f(OrMinusInfinity(logits[shard * shard_stride + i]), first + i);
-      }
-    }
-  }
-
-  __device__ Mass MassOf(float x) const {
-    if (x == max) return kWholeMass;
-    return static_cast<Mass>(expf((x - max) * inverse_temperature) *
-                             static_cast<float>(kWholeMass));
-  }
-  __device__ int FirstDigit(float x) const {
-    if (x == max) return 0;
-    const float below = (max - x) * inverse_temperature * kBinsPerUnit;
-    return below < static_cast<float>(kBins - 1) ? static_cast<int>(below) : kBins - 1;
-  }
-};
+__device__ __forceinline__ int FirstDigit(const VocabRow& row, float x) {
+  if (x == row.max) return 0;
+  const float below = (row.max - x) * row.inverse_temperature * kBinsPerUnit;
+  return below < static_cast<float>(kBins - 1) ? static_cast<int>(below) : kBins - 1;
+}
 
 // Descending as the order of ids goes.
 __device__ __forceinline__ uint64_t Order(float x, int id) {
@@ -87,13 +56,13 @@ __device__ Mass BlockPrefixSum(Mass x, Mass* sums) {
 // Leaves in s.last the first id at which the count, or the mass, of the ids so far reaches
 // target(mass of all), and that mass in s.last_mass.
 template <bool kByMass, typename Target>
-__device__ void Descend(CutoffShared& s, const Row& row, const Target& target) {
+__device__ void Descend(CutoffShared& s, const VocabRow& row, const Target& target) {
   const int thread = static_cast<int>(threadIdx.x);
   Mass wanted = 0, count_before = 0, mass_before = 0;
   int first_digit = 0;
   uint64_t prefix = 0;  // of Order(), as far as it is known
   const auto is_candidate = [&](float x, uint64_t order, int digits) {
-    return row.FirstDigit(x) == first_digit &&
+    return FirstDigit(row, x) == first_digit &&
            (digits == 0 || order >> (64 - 8 * digits) == prefix);
   };
   for (int digits = 0; digits <= kDigits; ++digits) {  // that are known when it begins, but one
@@ -103,7 +72,7 @@ __device__ void Descend(CutoffShared& s, const Row& row, const Target& target) {
     row.Each([&](float x, int id) {
       int bin = 0;
       if (digits == 0) {
-        bin = row.FirstDigit(x);
+        bin = FirstDigit(row, x);
       } else {
         const uint64_t order = Order(x, id);
         if (!is_candidate(x, order, digits - 1)) return;
@@ -153,8 +122,8 @@ __global__ void __launch_bounds__(kThreads)
   CutoffShared& s = *Shared<CutoffShared>();
   const int thread = static_cast<int>(threadIdx.x);
   const Filter filter = filters[blockIdx.x];
-  Row row = {logits + blockIdx.x * row_stride, shard_stride, &shards, 0,
-             filter.inverse_temperature};
+  VocabRow row = {logits + blockIdx.x * row_stride, shard_stride, &shards, 0,
+                  filter.inverse_temperature};
   float max = MinusInfinity();
   row.Each([&](float x, int) { max = fmaxf(max, x); });
   row.max = BlockMax(max, s.maxima);

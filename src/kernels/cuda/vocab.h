@@ -21,8 +21,9 @@ void PickWinners(Tensor ids, const Scored* best, int n_shards, cudaStream_t stre
 
 void Feed(Tensor ids, Tensor drawn, cudaStream_t stream);
 
-//   logits: [V]   ids: [n] on the device
-void Ban(Tensor logits, const int32_t* ids, int n, int64_t first_id, cudaStream_t stream);
+//   logits: [S,V]   edits: [n] on the device
+void EditLogits(Tensor logits, const LogitEdit* edits, int n, int64_t first_id,
+                cudaStream_t stream);
 
 // Where each shard's ids begin, and the end, by value into the kernel.
 constexpr int kMostShards = 256;
@@ -33,5 +34,8 @@ struct ShardFirsts {
 // As Ops says; filters: [F] on the device.
 void FindCutoffs(Scored* lasts, Tensor logits, const ShardFirsts& shards, const Filter* filters,
                  int n_filters, cudaStream_t stream);
+// Likewise; rows: [F] on the device.
+void Logprobs(Scored* logprobs, Tensor logits, const ShardFirsts& shards, const int32_t* drawn,
+              const LogprobRow* rows, int n_rows, cudaStream_t stream);
 
 }  // namespace trireme::cuda

@@ -1,38 +1,21 @@
-// Verbs over rows of logits: bans, draws and their winners.
+// Verbs over rows of logits: edits, draws and their winners.
 #include <algorithm>
 
-#include "kernels/cuda/gpu.cuh"
-#include "kernels/cuda/vocab.h"
+#include "kernels/cuda/vocab_row.cuh"
 #include "kernels/philox.h"
 
 namespace trireme::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kNoId = 0x7fffffff;
-
-__device__ __forceinline__ float MinusInfinity() { return -__uint_as_float(0x7f800000u); }
 
 // ---- draws ----
-
-__device__ __forceinline__ bool Before(const Scored& a, const Scored& b) {
-  return a.score > b.score || (a.score == b.score && a.id < b.id);
-}
 
 // -log(-log1p(-u)) for u = (r + 0.5) * 2^-32. Where u is near 1, 1 - u is formed exactly.
 __device__ __forceinline__ float Gumbel(uint32_t r) {
   const float u = (static_cast<float>(r) + 0.5f) * 0x1p-32f;
   const float v = (static_cast<float>(~r) + 0.5f) * 0x1p-32f;  // 1 - u
   return -logf(r < 0x80000000u ? -log1pf(-u) : -logf(v));
-}
-
-__device__ __forceinline__ Scored WarpBest(Scored best) {
-  for (int distance = kWarp / 2; distance > 0; distance /= 2) {
-    const Scored other = {__shfl_xor_sync(kFullMask, best.score, distance),
-                          __shfl_xor_sync(kFullMask, best.id, distance)};
-    if (Before(other, best)) best = other;
-  }
-  return best;
 }
 
 // A block has a slice of a row: grid [slices, rows]. partial: [rows, slices]
@@ -109,13 +92,17 @@ __global__ void FeedKernel(int32_t* ids, const int32_t* drawn, int64_t n) {
   if (t < n && ids[t] < 0) ids[t] = drawn[~ids[t]];
 }
 
-// ---- bans ----
+// ---- edits ----
 
-__global__ void BanKernel(float* logits, const int32_t* ids, int n, int64_t v, int64_t first_id) {
+__global__ void EditKernel(float* logits, const LogitEdit* edits, int n, int64_t v,
+                           int64_t first_id) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= n) return;
-  const int64_t at = ids[i] - first_id;
-  if (0 <= at && at < v) logits[at] = MinusInfinity();
+  const LogitEdit edit = edits[i];
+  const int64_t at = edit.id - first_id;
+  if (at < 0 || at >= v) return;
+  float& logit = logits[edit.row * v + at];
+  logit = Edited(logit, edit);
 }
 
 dim3 Blocks(int64_t n) { return {static_cast<unsigned>(DivideUp(n, kThreads)), 1, 1}; }
@@ -147,10 +134,10 @@ void Feed(Tensor ids, Tensor drawn, cudaStream_t stream) {
                      static_cast<const int32_t*>(drawn.raw()), ids.size());
 }
 
-void Ban(Tensor logits, const int32_t* ids, int n, int64_t first_id, cudaStream_t stream) {
-  if (n == 0 || logits.empty()) return;
-  Launch<BanKernel>({Blocks(n), dim3{kThreads, 1, 1}, 0, stream}, logits.f32(), ids, n,
-                    logits.size(), first_id);
+void EditLogits(Tensor logits, const LogitEdit* edits, int n, int64_t first_id,
+                cudaStream_t stream) {
+  Launch<EditKernel>({Blocks(n), dim3{kThreads, 1, 1}, 0, stream}, logits.f32(), edits, n,
+                     logits.dim(1), first_id);
 }
 
 }  // namespace trireme::cuda

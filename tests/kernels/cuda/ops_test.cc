@@ -381,16 +381,62 @@ TEST(CudaVocabTest, CutoffsAtTheirBounds) {
   EXPECT_EQ(last(std::vector<float>(kMostShards, 1), {.top_k = 3}), 2);
 }
 
-TEST(CudaVocabTest, Ban) {
-  const Array logits = Floats({1, 5, 3, 3, 3, kNaN, 2, kInf, 4});
+TEST(CudaVocabTest, Logprobs) {
+  uint32_t seed = 0;
+  for (const int64_t v : {1, 5, 40, 3000}) {
+    const int64_t rows = 3;
+    for (const int64_t n_shards : {1, 3}) {
+      OrderThreads(++seed);
+      const int64_t width = v + 2;  // in each of the shards
+      Array shards = Random(DType::kF32, {n_shards, rows, width}, seed, 4);
+      for (int64_t i = 0; i < shards.size(); i += 3) shards.set(i, std::round(shards.at(i)));
+      if (v > 100) shards.set(7, kNaN), shards.set(20, -kInf);
+      const int64_t first = n_shards == 1 ? 0 : 9;
+      std::vector<int64_t> firsts = {first};
+      for (int64_t s = 1; s <= n_shards; ++s) firsts.push_back(firsts.back() + (s == 2 ? 0 : v));
+      const auto id = static_cast<int32_t>(n_shards == 1 ? 0 : firsts.back() - 1);
+      const std::vector<LogprobRow> wanted = {{.row = 2, .id = id},
+                                              {.row = 1, .id = -1, .n_top = 10},
+                                              {.row = 0, .id = -1, .n_top = 20}};
+      const auto draws = [&](int64_t i) { return static_cast<int32_t>(first + i); };
+      const Array drawn = Ints({draws(0), draws(v / 2), -7});
+      const Array expected(DType::kI32, {rows + 1, kLogprobs, 2});  // one that is left alone
+      const DeviceArray logprobs = Upload(expected);
+      PlainOps().Logprobs(expected->Rows(0, rows), shards, firsts, drawn, wanted);
+      Cuda().Logprobs(logprobs->As({rows + 1, kLogprobs, 2}).Rows(0, rows), Upload(shards), firsts,
+                      Upload(drawn), wanted);
+      const Array found = Result(logprobs);
+      for (size_t i = 0; i < static_cast<size_t>(rows + 1) * kLogprobs; ++i) {
+        EXPECT_EQ(ScoreAt(found, i).id, ScoreAt(expected, i).id) << "v " << v << " " << i;
+        const float score = ScoreAt(expected, i).score;
+        if (std::isinf(score)) {
+          EXPECT_EQ(ScoreAt(found, i).score, score) << "v " << v << " " << i;
+        } else {
+          EXPECT_NEAR(ScoreAt(found, i).score, score, 1e-6 * std::max(1.0f, -score))
+              << "v " << v << " " << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaVocabTest, EditLogits) {
+  constexpr int64_t kV = 150;
+  const Array logits = Random(DType::kF32, {3, kV}, 5, 4);
   const DeviceArray found = Upload(logits);
-  const std::vector<int32_t> banned = {99, 100, 108, 109, 108};
-  Cuda().Ban(found, banned, 100);
-  PlainOps().Ban(logits, banned, 100);
+  std::vector<LogitEdit> edits;
+  for (int32_t row = 0; row < 3; ++row) {
+    for (int32_t id = 99 - row; id < 100 + kV + 2; id += 1 + row) {
+      const auto x = static_cast<float>(id % 7);
+      edits.push_back({row, id, id % 5 == 0 ? -kInf : x - 3, 0.5f + x, 0.3f * x});
+    }
+  }
+  Cuda().EditLogits(found, edits, 100);
+  PlainOps().EditLogits(logits, edits, 100);
   EXPECT_TRUE(SameBits(Result(found), logits));
-  const Array rest = Floats({1, 2, 3, 4, 5, 6, 7, 8, 9});
-  const DeviceArray left_alone = Upload(rest);  // whatever was banned before
-  Cuda().Ban(left_alone, std::vector<int32_t>{99}, 100);
+  const Array rest = Random(DType::kF32, {3, kV}, 6);
+  const DeviceArray left_alone = Upload(rest);  // by edits further back
+  Cuda().EditLogits(left_alone, std::vector<LogitEdit>{{.row = 0, .id = 99, .bias = 1}}, 100);
   EXPECT_TRUE(SameBits(Result(left_alone), rest));
 }
 
