@@ -56,6 +56,29 @@ class GenerateCommand : public Command {
                    "draw among those at least this times as probable as the first; default: 0")
         ->transform(Number())
         ->type_name("X");
+    app.add_option("--repetition-penalty", request_.repetition_penalty,
+                   "divides logits of ids in the prompt or generated; default: 1")
+        ->transform(Number())
+        ->type_name("X");
+    app.add_option("--presence-penalty", request_.presence_penalty,
+                   "taken from the logits of generated ids; default: 0")
+        ->transform(Number())
+        ->type_name("X");
+    app.add_option("--frequency-penalty", request_.frequency_penalty,
+                   "the same, times how often they were; default: 0")
+        ->transform(Number())
+        ->type_name("X");
+    const auto read_bias = [this](const std::string& pairs) {
+      for (const std::string& pair : SplitString(pairs, ',')) {
+        const std::vector<std::string> parts = SplitString(pair, '=');
+        int32_t id = 0;
+        CHECK(ParseNumber(parts[0], &id) && ParseNumber(parts[1], &request_.logit_bias[id]));
+      }
+    };
+    app.add_option_function<std::string>("--logit-bias", read_bias,
+                                         "added to the logits of ids, such as 5=-100,7=2.5")
+        ->transform(Biases())
+        ->type_name("ID=X,…");
     app.add_option("--seed", request_.seed, "default: drawn; --json tells it")
         ->transform(Whole<uint64_t>())
         ->type_name("N");
@@ -66,6 +89,13 @@ class GenerateCommand : public Command {
     app.add_option("--dropout", request_.dropout, "Monte-Carlo dropout probability; default: 0")
         ->transform(Number())
         ->type_name("X");
+    app.add_option("--logprobs", request_.logprobs,
+                   "with --json: log probabilities of tokens, and of the N most probable ones")
+        ->transform(AtLeast(0))
+        ->type_name("N");
+    app.add_option("--prompt-logprobs", request_.prompt_logprobs, "the same of the prompt's tokens")
+        ->transform(AtLeast(0))
+        ->type_name("N");
     app.add_option("--request-id", request_.request_id,
                    "its name at the server; the same request of the same name is not run again")
         ->type_name("ID");
@@ -87,6 +117,9 @@ class GenerateCommand : public Command {
     if (has_model == !server_.empty()) return InvalidArgument("expected --model or --server");
     if (request_.text.has_value() + !request_.ids.empty() + !chat_.empty() != 1) {
       return InvalidArgument("expected --prompt, --prompt-ids or --chat");
+    }
+    if (!json_ && (request_.logprobs.has_value() || request_.prompt_logprobs.has_value())) {
+      return InvalidArgument("--logprobs and --prompt-logprobs are for --json");
     }
     if (!has_model) {
       const std::string flag = replica_.FirstGiven();

@@ -6,6 +6,23 @@ namespace trireme {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
+// One for each id: {"logprob": …, "top": [{"id": …, "logprob": …}, …]}
+Json LogprobsJson(const std::vector<TokenLogprobs>& all) {
+  Json json = Json::array();
+  for (const TokenLogprobs& logprobs : all) {
+    Json top = Json::array();
+    for (const auto& [id, logprob] : logprobs.top) {
+      top.push_back({{"id", id}, {"logprob", logprob}});
+    }
+    json.push_back({{"logprob", logprobs.logprob}, {"top", std::move(top)}});
+  }
+  return json;
+}
+
+}  // namespace
+
 void GenerationOutput::Add(const Event& event) {
   const bool streams = !json_ && choices_.size() == 1;
   if (const auto* accepted = std::get_if<Accepted>(&event)) {
@@ -14,6 +31,11 @@ void GenerationOutput::Add(const Event& event) {
     Choice& choice = choices_.at(delta->choice);
     choice.ids.insert(choice.ids.end(), delta->ids.begin(), delta->ids.end());
     choice.text += delta->text;
+    const auto append = [](auto& to, const auto& more) {
+      to.insert(to.end(), more.begin(), more.end());
+    };
+    append(choice.logprobs, delta->logprobs);
+    if (!delta->prompt_logprobs.empty()) choice.prompt_logprobs = delta->prompt_logprobs;
     if (streams && !delta->text.empty()) {
       std::fwrite(delta->text.data(), 1, delta->text.size(), out_);
       std::fflush(out_);
@@ -48,6 +70,10 @@ void GenerationOutput::PrintJson() const {
     Json& json = choices.emplace_back();
     json["text"] = choice.text;
     json["token_ids"] = choice.ids;
+    if (!choice.logprobs.empty()) json["logprobs"] = LogprobsJson(choice.logprobs);
+    if (!choice.prompt_logprobs.empty()) {
+      json["prompt_logprobs"] = LogprobsJson(choice.prompt_logprobs);
+    }
     json["finish_reason"] = std::string(FinishReasonName(choice.finished.reason));
     json["usage"] = {{"prompt_tokens", usage.prompt_tokens},
                      {"completion_tokens", usage.completion_tokens},

@@ -25,6 +25,7 @@ class GenerationOutput {
   struct Choice {
     std::vector<int32_t> ids;
     std::string text;
+    std::vector<TokenLogprobs> logprobs, prompt_logprobs;
     Finished finished;
   };
 

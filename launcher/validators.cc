@@ -42,6 +42,20 @@ CLI::Validator Rate() {
       "");
 }
 
+CLI::Validator Biases() {
+  return ListOf(CLI::Validator(
+      [](std::string& text) {
+        const std::vector<std::string> parts = SplitString(text, '=');
+        int32_t id = 0;
+        float bias = 0;
+        if (parts.size() == 2 && ParseNumber(parts[0], &id) && ParseNumber(parts[1], &bias)) {
+          return std::string();
+        }
+        return "expected ID=BIAS, such as 5=-100" + ButNot(text);
+      },
+      ""));
+}
+
 CLI::Validator Seconds() {
   return CLI::Validator(
       [](std::string& text) {

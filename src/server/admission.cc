@@ -31,6 +31,36 @@ absl::Status CheckSampling(const SamplingParams& s, float dropout) {
   return CheckRange(dropout >= 0 && dropout < 1, dropout, "dropout", "in [0, 1)");
 }
 
+absl::Status CheckPenalties(const Penalties& p) {
+  RETURN_IF_ERROR(
+      CheckRange(p.repetition > 0, p.repetition, "repetition_penalty", "finite and above 0"));
+  RETURN_IF_ERROR(
+      CheckRange(std::fabs(p.presence) <= 2, p.presence, "presence_penalty", "in [-2, 2]"));
+  return CheckRange(std::fabs(p.frequency) <= 2, p.frequency, "frequency_penalty", "in [-2, 2]");
+}
+
+absl::Status CheckBias(const std::map<int32_t, float>& logit_bias, int32_t vocab_size) {
+  if (logit_bias.size() > kMaxBiases) {
+    return InvalidArgument("logit_bias has ", logit_bias.size(), " ids; at most ", kMaxBiases,
+                           " are possible");
+  }
+  for (const auto& [id, bias] : logit_bias) {
+    if (id < 0 || id >= vocab_size) {
+      return InvalidArgument("logit_bias has id ", id, ", outside the vocabulary [0, ", vocab_size,
+                             ")");
+    }
+    RETURN_IF_ERROR(CheckRange(std::fabs(bias) <= 100, bias, StrCat("logit_bias of id ", id),
+                               "in [-100, 100]"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckLogprobs(std::optional<int32_t> n_top, std::string_view field) {
+  const int32_t n = n_top.value_or(0);
+  return CheckRange(n >= 0 && n <= kMaxTopLogprobs, n, field,
+                    StrCat("in [0, ", kMaxTopLogprobs, "]"));
+}
+
 absl::Status CheckStops(const GenerateRequest& request, const ServedModel& model) {
   if (request.stop.size() > kMaxStops) {
     return InvalidArgument("stop has ", request.stop.size(), " strings; at most ", kMaxStops,
@@ -123,6 +153,12 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
   sequence.sampling.top_p = request.top_p.value_or(1.0f);
   sequence.sampling.min_p = request.min_p.value_or(0.0f);
   sequence.sampling.seed = request.seed.value_or(seed);
+  sequence.penalties = {.repetition = request.repetition_penalty.value_or(1.0f),
+                        .presence = request.presence_penalty.value_or(0.0f),
+                        .frequency = request.frequency_penalty.value_or(0.0f)};
+  sequence.logit_bias = request.logit_bias;
+  sequence.logprobs = request.logprobs;
+  sequence.prompt_logprobs = request.prompt_logprobs;
   sequence.max_tokens = max_tokens;
   sequence.min_tokens = request.min_tokens.value_or(0);
   sequence.stop_ids = request.stop_token_ids;
@@ -134,6 +170,10 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
   sequence.cache_salt = request.cache_salt;
   sequence.priority = request.priority;
   RETURN_IF_ERROR(CheckSampling(sequence.sampling, sequence.dropout));
+  RETURN_IF_ERROR(CheckPenalties(sequence.penalties));
+  RETURN_IF_ERROR(CheckBias(sequence.logit_bias, model.vocab_size));
+  RETURN_IF_ERROR(CheckLogprobs(sequence.logprobs, "logprobs"));
+  RETURN_IF_ERROR(CheckLogprobs(sequence.prompt_logprobs, "prompt_logprobs"));
   RETURN_IF_ERROR(CheckRange(sequence.min_tokens >= 0 && sequence.min_tokens <= max_tokens,
                              sequence.min_tokens, "min_tokens",
                              StrCat("in [0, ", max_tokens, "], up to max_tokens")));

@@ -11,6 +11,7 @@ inline constexpr size_t kMaxStops = 16;
 inline constexpr size_t kMaxStopBytes = 1024;  // of all stop strings together
 inline constexpr size_t kMaxStopIds = 128;
 inline constexpr size_t kMaxCacheSaltBytes = 256;
+inline constexpr size_t kMaxBiases = 1024;
 
 // The sequence that `request` asks for, with every default filled in; its id is still 0.
 // `request.ids` are the prompt's. `context_length` is what each replica of the model can hold,

@@ -62,6 +62,12 @@ struct GenerateRequest {
   std::string cache_salt;
   bool echo = false;
   std::optional<float> dropout;
+  std::optional<float> repetition_penalty;
+  std::optional<float> presence_penalty;
+  std::optional<float> frequency_penalty;
+  std::map<int32_t, float> logit_bias;
+  std::optional<int32_t> logprobs;
+  std::optional<int32_t> prompt_logprobs;
   std::optional<double> detach_s;  // goes on without its client, that may come back so much later
   std::optional<std::map<uint32_t, Held>> resume;  // it has come back, with this of each choice
   std::string digest;  // of what the client sent but `resume`: equal ones ask for the same
@@ -70,7 +76,7 @@ struct GenerateRequest {
 struct Accepted {
   std::string id;
   uint64_t seed = 0;
-  std::vector<int32_t> prompt_ids;  // with echo
+  std::vector<int32_t> prompt_ids;  // with echo or prompt_logprobs
   std::string prompt_text;          // with echo
 };
 
@@ -79,6 +85,8 @@ struct Delta {
   int32_t offset = 0;
   std::vector<int32_t> ids;
   std::string text;
+  std::vector<TokenLogprobs> logprobs = {};
+  std::vector<TokenLogprobs> prompt_logprobs = {};
 };
 
 struct Waiting {

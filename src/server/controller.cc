@@ -67,7 +67,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   RETURN_IF_ERROR(CheckRoom(request, out));
 
   Accepted accepted{.id = request.request_id, .seed = sequence.sampling.seed};
-  if (request.echo) TellPrompt(*model, request.ids, request, accepted);
+  TellPrompt(*model, request.ids, request, accepted);
   ++counters_.accepted;
   counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
   out.push_back(Observe{Measure::kPromptTokens, model, static_cast<double>(request.ids.size())});
@@ -112,7 +112,8 @@ LedgerEntry& Controller::AddChoice(LedgerRequest& to, SequenceRequest sequence, 
 
 void Controller::TellPrompt(const ServedModel& model, const std::vector<int32_t>& ids,
                             const GenerateRequest& request, Accepted& accepted) {
-  accepted.prompt_ids = ids;
+  if (request.echo || request.prompt_logprobs.has_value()) accepted.prompt_ids = ids;
+  if (!request.echo) return;
   if (request.text.has_value()) {
     accepted.prompt_text = *request.text;
   } else if (model.tokenizer != nullptr) {
@@ -183,6 +184,9 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
   if (have.size() + fresh.size() > static_cast<size_t>(entry.sequence.max_tokens)) {
     return fault("more than max_tokens ", entry.sequence.max_tokens);
   }
+  if (entry.sequence.logprobs.has_value() && delta.logprobs.size() != delta.ids.size()) {
+    return fault(delta.logprobs.size(), " logprobs of ", delta.ids.size(), " ids");
+  }
   for (int32_t id : fresh) {
     if (id < 0 || id >= entry.model()->vocab_size) return fault("id ", id, " of no vocabulary");
   }
@@ -197,11 +201,16 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     entry.cached_tokens = cached;
   }
   ChargeTenant(entry, static_cast<double>(fresh.size()));
+  if (have.empty()) entry.prompt_logprobs = std::move(delta.prompt_logprobs);
   if (!fresh.empty()) {
     MeasureIds(now, entry, fresh.size(), out);
     entry.fingerprint = replica.info.fingerprint;
     EndPause(now, entry, /*resumed=*/true, out);
-    if (Emit(now, entry, fresh, delta.finish.has_value(), out)) return absl::OkStatus();
+    delta.logprobs.erase(delta.logprobs.begin(),
+                         delta.logprobs.end() - std::min(fresh.size(), delta.logprobs.size()));
+    if (Emit(now, entry, fresh, delta.logprobs, delta.finish.has_value(), out)) {
+      return absl::OkStatus();
+    }
     CountProgress(entry);
     router_.Charge(entry, /*prefilled=*/true);
   }
@@ -227,7 +236,7 @@ void Controller::MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out
 // Adds `ids` to the ledger and tells the client what they bring. True if a stop string has ended
 // the request; ids behind the one that completed it are dropped.
 bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids,
-                      bool replica_ended, Actions& out) {
+                      std::span<const TokenLogprobs> logprobs, bool replica_ended, Actions& out) {
   Delta delta{.choice = entry.sequence.choice, .offset = entry.n_emitted()};
   std::optional<std::string> stop;
   for (int32_t id : ids) {
@@ -238,10 +247,15 @@ bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids
     stop = std::move(piece.stop);
     if (stop.has_value()) break;
   }
+  logprobs = logprobs.first(std::min(delta.ids.size(), logprobs.size()));
+  delta.logprobs.assign(logprobs.begin(), logprobs.end());
+  entry.logprobs.insert(entry.logprobs.end(), logprobs.begin(), logprobs.end());
+  if (delta.offset == 0) delta.prompt_logprobs = entry.prompt_logprobs;
   counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
   ledger_.Grow(delta.ids.size());
   entry.request->any_id = true;
-  Record(IdsRecord{entry.request->key, delta.choice, delta.offset, delta.ids, entry.fingerprint},
+  Record(IdsRecord{entry.request->key, delta.choice, delta.offset, delta.ids, entry.fingerprint,
+                   delta.logprobs, delta.prompt_logprobs},
          out);
   Tell(*entry.request, std::move(delta), out);
   if (!stop.has_value()) return false;
@@ -269,12 +283,17 @@ void Controller::EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDe
 // Tells the client the text that was held back; with it, a stop string may come to light.
 void Controller::TellFlush(LedgerEntry& entry, Finished& finished, Actions& out) {
   ChoiceText::Piece rest = entry.text.Flush();
-  if (!rest.text.empty()) {
-    Tell(*entry.request,
-         Delta{.choice = entry.sequence.choice,
-               .offset = entry.n_emitted(),
-               .text = std::move(rest.text)},
-         out);
+  Delta delta{
+      .choice = entry.sequence.choice, .offset = entry.n_emitted(), .text = std::move(rest.text)};
+  if (entry.n_emitted() == 0) delta.prompt_logprobs = entry.prompt_logprobs;
+  if (!delta.prompt_logprobs.empty()) {
+    Record(IdsRecord{.key = entry.request->key,
+                     .choice = delta.choice,
+                     .prompt_logprobs = delta.prompt_logprobs},
+           out);
+  }
+  if (!delta.text.empty() || !delta.prompt_logprobs.empty()) {
+    Tell(*entry.request, std::move(delta), out);
   }
   if (rest.stop.has_value()) {
     finished.reason = FinishReason::kStop;

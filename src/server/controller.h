@@ -174,8 +174,8 @@ class Controller {
 
   // What replicas report. A fault is one of the replica's, for which its link is closed.
   absl::Status Apply(Time now, LinkedReplica& replica, SequenceDelta& delta, Actions& out);
-  bool Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids, bool replica_ended,
-            Actions& out);
+  bool Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids,
+            std::span<const TokenLogprobs> logprobs, bool replica_ended, Actions& out);
   static void MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out);
   void EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta, Actions& out);
 

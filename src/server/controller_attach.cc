@@ -76,7 +76,7 @@ absl::Status Controller::Attach(Time now, uint64_t client, LedgerRequest& reques
   Expected(request);
   const SequenceRequest& first = request.choices[0]->sequence;
   Accepted accepted{.id = request.request_id, .seed = first.sampling.seed};
-  if (again.echo) TellPrompt(*request.model, first.prompt_ids, again, accepted);
+  TellPrompt(*request.model, first.prompt_ids, again, accepted);
   Tell(request, std::move(accepted), out);
   if (!again.resume.has_value()) again.resume.emplace();
   for (LedgerEntry* entry : request.choices) {
@@ -117,7 +117,13 @@ void Controller::TellRest(LedgerEntry& entry, const Held& held, Actions& out) {
              .offset = held.n_ids,
              .ids = {ids.begin() + held.n_ids, ids.end()},
              .text = all.substr(std::min(held_bytes, all.size()))};
-  if (!rest.ids.empty() || !rest.text.empty()) Tell(request, std::move(rest), out);
+  if (entry.sequence.logprobs.has_value()) {
+    rest.logprobs = {entry.logprobs.begin() + held.n_ids, entry.logprobs.end()};
+  }
+  if (held.n_ids == 0) rest.prompt_logprobs = entry.prompt_logprobs;
+  if (!rest.ids.empty() || !rest.text.empty() || !rest.prompt_logprobs.empty()) {
+    Tell(request, std::move(rest), out);
+  }
   if (!entry.finished.has_value()) return;
   Finished finished = *entry.finished;
   finished.last =
@@ -178,6 +184,10 @@ void Controller::RestoreChoice(Time now, LedgerEntry& entry, RestoredRequest::Ch
     entry.request->any_id = true;
     for (int32_t id : was.ids) stop = entry.text.Push(id).stop;
     entry.sequence.emitted_ids = std::move(was.ids);
+    entry.logprobs = std::move(was.logprobs);
+  }
+  if (entry.n_emitted() > 0 || was.finished.has_value()) {
+    entry.prompt_logprobs = std::move(was.prompt_logprobs);
   }
   entry.finished = std::move(was.finished);
   // The record of its end may be missing, where that of its last id is there.
@@ -226,9 +236,9 @@ std::vector<LedgerRecord> Controller::Records() const {
     records.push_back(RecordOf(request));
     for (const LedgerEntry* entry : request.choices) {
       const uint32_t choice = entry->sequence.choice;
-      if (entry->n_emitted() > 0) {
-        records.push_back(
-            IdsRecord{key, choice, 0, entry->sequence.emitted_ids, entry->fingerprint});
+      if (entry->n_emitted() > 0 || !entry->prompt_logprobs.empty()) {
+        records.push_back(IdsRecord{key, choice, 0, entry->sequence.emitted_ids, entry->fingerprint,
+                                    entry->logprobs, entry->prompt_logprobs});
       }
       if (entry->finished.has_value()) records.push_back(FinishedRecord{key, *entry->finished});
     }

@@ -6,6 +6,7 @@
 #include "google/protobuf/io/coded_stream.h"
 #include "google/protobuf/io/zero_copy_stream_impl_lite.h"
 #include "google/protobuf/unknown_field_set.h"
+#include "server/convert_logprobs.h"
 #include "server/keys.h"
 
 namespace trireme {
@@ -84,6 +85,12 @@ absl::StatusOr<GenerateRequest> FromProto(const v1::GenerateRequest& proto) {
   request.cache_salt = proto.cache_salt();
   request.echo = proto.echo();
   if (proto.has_dropout()) request.dropout = proto.dropout();
+  if (proto.has_repetition_penalty()) request.repetition_penalty = proto.repetition_penalty();
+  if (proto.has_presence_penalty()) request.presence_penalty = proto.presence_penalty();
+  if (proto.has_frequency_penalty()) request.frequency_penalty = proto.frequency_penalty();
+  request.logit_bias = {proto.logit_bias().begin(), proto.logit_bias().end()};
+  if (proto.has_logprobs()) request.logprobs = proto.logprobs();
+  if (proto.has_prompt_logprobs()) request.prompt_logprobs = proto.prompt_logprobs();
   if (proto.on_disconnect() == v1::ON_DISCONNECT_DETACH) {
     request.detach_s = proto.has_detach_ttl_s() ? proto.detach_ttl_s() : kDefaultDetachSeconds;
   } else if (proto.has_detach_ttl_s()) {
@@ -142,6 +149,12 @@ v1::GenerateRequest ToProto(const GenerateRequest& request) {
   if (!request.cache_salt.empty()) proto.set_cache_salt(request.cache_salt);
   if (request.echo) proto.set_echo(true);
   if (request.dropout) proto.set_dropout(*request.dropout);
+  if (request.repetition_penalty) proto.set_repetition_penalty(*request.repetition_penalty);
+  if (request.presence_penalty) proto.set_presence_penalty(*request.presence_penalty);
+  if (request.frequency_penalty) proto.set_frequency_penalty(*request.frequency_penalty);
+  proto.mutable_logit_bias()->insert(request.logit_bias.begin(), request.logit_bias.end());
+  if (request.logprobs) proto.set_logprobs(*request.logprobs);
+  if (request.prompt_logprobs) proto.set_prompt_logprobs(*request.prompt_logprobs);
   if (request.detach_s) {
     proto.set_on_disconnect(v1::ON_DISCONNECT_DETACH);
     proto.set_detach_ttl_s(*request.detach_s);
@@ -200,6 +213,8 @@ void Fill(Delta& from, v1::Delta* to) {
   to->set_offset(from.offset);
   Assign(from.ids, to->mutable_ids());
   to->set_text(std::move(from.text));
+  Assign(from.logprobs, to->mutable_logprobs());
+  Assign(from.prompt_logprobs, to->mutable_prompt_logprobs());
 }
 
 void Fill(Finished& from, v1::Finished* to) {
@@ -251,7 +266,12 @@ Event FromProto(v1::GenerateEvent&& proto) {
     }
     case v1::GenerateEvent::kDelta: {
       v1::Delta& d = *proto.mutable_delta();
-      return Delta{d.choice(), d.offset(), ToVector(d.ids()), std::move(*d.mutable_text())};
+      return Delta{.choice = d.choice(),
+                   .offset = d.offset(),
+                   .ids = ToVector(d.ids()),
+                   .text = std::move(*d.mutable_text()),
+                   .logprobs = ToLogprobs(d.logprobs()),
+                   .prompt_logprobs = ToLogprobs(d.prompt_logprobs())};
     }
     case v1::GenerateEvent::kWaiting:
       return Waiting{std::move(*proto.mutable_waiting()->mutable_reason())};

@@ -34,7 +34,7 @@ Event FromProto(v1::GenerateEvent&& proto);
 v1::GetStatsResponse StatsToProto(const Controller& controller);
 
 // Controller <-> replica. Raised with any change of proto/trireme/replica/v1.
-inline constexpr int32_t kReplicaProtocolRevision = 1;
+inline constexpr int32_t kReplicaProtocolRevision = 3;
 
 replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info);
 ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto);

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "server/convert.h"
+#include "server/convert_logprobs.h"
 
 namespace trireme {
 namespace {
@@ -119,6 +120,12 @@ replica::v1::Submit ToProto(const SequenceRequest& sequence) {
   proto.set_dropout_seed(sequence.dropout_seed);
   proto.set_cache_salt(sequence.cache_salt);
   proto.set_priority(sequence.priority);
+  proto.set_repetition_penalty(sequence.penalties.repetition);
+  proto.set_presence_penalty(sequence.penalties.presence);
+  proto.set_frequency_penalty(sequence.penalties.frequency);
+  proto.mutable_logit_bias()->insert(sequence.logit_bias.begin(), sequence.logit_bias.end());
+  if (sequence.logprobs) proto.set_logprobs(*sequence.logprobs);
+  if (sequence.prompt_logprobs) proto.set_prompt_logprobs(*sequence.prompt_logprobs);
   return proto;
 }
 
@@ -140,6 +147,12 @@ SequenceRequest FromProto(const replica::v1::Submit& proto) {
   sequence.dropout_seed = proto.dropout_seed();
   sequence.cache_salt = proto.cache_salt();
   sequence.priority = proto.priority();
+  sequence.penalties = {.repetition = proto.repetition_penalty(),
+                        .presence = proto.presence_penalty(),
+                        .frequency = proto.frequency_penalty()};
+  sequence.logit_bias = {proto.logit_bias().begin(), proto.logit_bias().end()};
+  if (proto.has_logprobs()) sequence.logprobs = proto.logprobs();
+  if (proto.has_prompt_logprobs()) sequence.prompt_logprobs = proto.prompt_logprobs();
   return sequence;
 }
 
@@ -154,6 +167,8 @@ replica::v1::Report ToProto(const StepReport& report) {
     if (delta.matched_stop_id) to->set_matched_stop_id(*delta.matched_stop_id);
     to->set_cached_tokens(delta.cached_tokens);
     to->set_error(delta.error);
+    Assign(delta.logprobs, to->mutable_logprobs());
+    Assign(delta.prompt_logprobs, to->mutable_prompt_logprobs());
   }
   const ReplicaStats& stats = report.stats;
   replica::v1::ReplicaStats* to = proto.mutable_stats();
@@ -182,6 +197,8 @@ StepReport FromProto(const replica::v1::Report& proto) {
     if (delta.has_matched_stop_id()) to.matched_stop_id = delta.matched_stop_id();
     to.cached_tokens = delta.cached_tokens();
     to.error = delta.error();
+    to.logprobs = ToLogprobs(delta.logprobs());
+    to.prompt_logprobs = ToLogprobs(delta.prompt_logprobs());
   }
   const replica::v1::ReplicaStats& stats = proto.stats();
   report.stats = {.steps = stats.steps(),

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "server/api.h"
 
@@ -24,8 +25,10 @@ class EventBuffer {
       return;
     }
     if (before->ids.empty()) before->offset = delta->offset;
-    before->ids.insert(before->ids.end(), delta->ids.begin(), delta->ids.end());
+    Append(delta->ids, before->ids);
     before->text += delta->text;
+    Append(delta->logprobs, before->logprobs);
+    Append(delta->prompt_logprobs, before->prompt_logprobs);
   }
 
   std::optional<Event> Pop() {
@@ -36,6 +39,11 @@ class EventBuffer {
   }
 
  private:
+  template <typename T>
+  static void Append(std::vector<T>& from, std::vector<T>& to) {
+    to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+  }
+
   // The delta of the choice that waits to be sent. Those of other choices may overtake it.
   Delta* LastOf(uint32_t choice) {
     for (auto it = pending_.rbegin(); it != pending_.rend(); ++it) {

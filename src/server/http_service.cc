@@ -50,11 +50,11 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
         reply_(std::move(reply)),
         pending_(call_.requests.size()) {}
 
-  void Start(const std::string& model) {
+  void Start(const ServedModel& model) {
     {
       std::lock_guard lock(mutex_);
       answer_.emplace(call_, RandomId(call_.is_chat ? "chatcmpl-" : "cmpl-"), SecondsSince1970(),
-                      model);
+                      model.name, model.tokenizer);
     }
     std::vector<uint64_t> keys;
     for (size_t i = 0; i < call_.requests.size(); ++i) {
@@ -244,7 +244,7 @@ void HttpService::StartCompletion(Parse* parse, const HttpRequest& request, cons
   }
   auto model = loop_.models().Resolve(call->model);
   if (!model.ok()) return SendError(*reply, model.status(), "model");
-  std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start((*model)->name);
+  std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start(**model);
 }
 
 void HttpService::Models(const Reply& reply, const std::string& name) {

@@ -111,6 +111,20 @@ std::vector<int32_t> JsonBody::Ints(const char* field) {
   return {};
 }
 
+std::map<int32_t, float> JsonBody::NumbersById(const char* field) {
+  const Json* value = Find(field);
+  if (value == nullptr) return {};
+  std::map<int32_t, float> numbers;
+  bool fits = value->is_object();
+  for (auto it = value->begin(); fits && it != value->end(); ++it) {
+    int32_t id = 0;
+    fits = ParseNumber(it.key(), &id) && it->is_number();
+    if (fits) numbers[id] = it->get<float>();
+  }
+  if (!fits) Fail(field, "expected an object of token ids and numbers");
+  return numbers;
+}
+
 void JsonBody::RefuseUnless(const char* field, std::initializer_list<Json> harmless) {
   const Json* value = Find(field);
   if (value == nullptr) return;

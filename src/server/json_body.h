@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,7 +28,8 @@ class JsonBody {
   std::optional<bool> Bool(const char* field);
   std::vector<std::string> TextOrTexts(const char* field);
   std::vector<int32_t> Ints(const char* field);
-  const Json* Find(const char* field) const;  // null: absent or null
+  std::map<int32_t, float> NumbersById(const char* field);  // {"5": -1.5}
+  const Json* Find(const char* field) const;                // null: absent or null
 
   // The field is known, and would change the output: only these values of it do nothing.
   void RefuseUnless(const char* field, std::initializer_list<Json> harmless);

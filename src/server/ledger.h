@@ -53,6 +53,8 @@ struct LedgerEntry {
   // The replicas that can go on: empty until an id has been generated, then those of this
   // fingerprint only.
   std::string fingerprint;
+  std::vector<TokenLogprobs> logprobs;         // of emitted_ids, where they were asked for
+  std::vector<TokenLogprobs> prompt_logprobs;  // told with the first id, or at the end
   std::optional<uint64_t> link;  // where it runs
   int64_t tokens_left = 0;       // that its replica has to compute for it, at most
   bool in_service = false;       // for its tenant's account (FairQueue)

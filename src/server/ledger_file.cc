@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "boost/crc.hpp"
 #include "server/convert.h"
+#include "server/convert_logprobs.h"
 #include "trireme/ledger/v1/ledger.pb.h"
 
 namespace trireme {
@@ -80,6 +81,8 @@ void Fill(const IdsRecord& record, pb::Record& proto) {
   ids.set_offset(record.offset);
   ids.mutable_ids()->Assign(record.ids.begin(), record.ids.end());
   ids.set_fingerprint(record.fingerprint);
+  Assign(record.logprobs, ids.mutable_logprobs());
+  Assign(record.prompt_logprobs, ids.mutable_prompt_logprobs());
 }
 
 void Fill(const FinishedRecord& record, pb::Record& proto) {
@@ -132,7 +135,9 @@ std::optional<LedgerRecord> FromProto(pb::Record&& proto, const ModelRegistry& m
                        ids.choice(),
                        ids.offset(),
                        {ids.ids().begin(), ids.ids().end()},
-                       ids.fingerprint()};
+                       ids.fingerprint(),
+                       ToLogprobs(ids.logprobs()),
+                       ToLogprobs(ids.prompt_logprobs())};
     }
     case pb::Record::kFinished: {
       v1::GenerateEvent event;

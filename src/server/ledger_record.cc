@@ -17,6 +17,8 @@ void Apply(const IdsRecord& record, Requests& requests) {
   RestoredRequest::Choice& choice = it->second.choices[record.choice];
   if (record.offset < 0 || static_cast<size_t>(record.offset) != choice.ids.size()) return;
   choice.ids.insert(choice.ids.end(), record.ids.begin(), record.ids.end());
+  choice.logprobs.insert(choice.logprobs.end(), record.logprobs.begin(), record.logprobs.end());
+  if (record.offset == 0) choice.prompt_logprobs = record.prompt_logprobs;
   choice.fingerprint = record.fingerprint;
 }
 void Apply(const FinishedRecord& record, Requests& requests) {

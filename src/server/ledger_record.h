@@ -43,6 +43,8 @@ struct IdsRecord {
   int32_t offset = 0;
   std::vector<int32_t> ids;
   std::string fingerprint;  // of the replica
+  std::vector<TokenLogprobs> logprobs = {};
+  std::vector<TokenLogprobs> prompt_logprobs = {};  // with the first ids
 };
 
 struct FinishedRecord {
@@ -69,6 +71,7 @@ struct RestoredRequest {
   struct Choice {
     std::vector<int32_t> ids;
     std::string fingerprint;
+    std::vector<TokenLogprobs> logprobs, prompt_logprobs;
     std::optional<Finished> finished;
   };
   RequestRecord request;

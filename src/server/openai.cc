@@ -117,14 +117,13 @@ GenerateRequest Sampling(JsonBody& body) {
   request.priority = body.Int("priority").value_or(0);
   request.cache_salt = body.Text("cache_salt").value_or("");
   request.request_id = body.Text("request_id").value_or("");
-  for (const char* field : {"presence_penalty", "frequency_penalty"}) {
-    body.RefuseUnless(field, {0, 0.0});
-  }
-  body.RefuseUnless("repetition_penalty", {1, 1.0});
-  body.RefuseUnless("logit_bias", {Json::object()});
-  for (const char* field : {"response_format", "guided_json", "guided_regex", "guided_choice",
-                            "guided_grammar", "bad_words", "allowed_token_ids",
-                            "truncate_prompt_tokens", "logits_processors", "prompt_logprobs"}) {
+  request.repetition_penalty = Float(body.Number("repetition_penalty"));
+  request.presence_penalty = Float(body.Number("presence_penalty"));
+  request.frequency_penalty = Float(body.Number("frequency_penalty"));
+  request.logit_bias = body.NumbersById("logit_bias");
+  for (const char* field :
+       {"response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+        "bad_words", "allowed_token_ids", "truncate_prompt_tokens", "logits_processors"}) {
     body.RefuseUnless(field, {Json{{"type", "text"}}});
   }
   body.RefuseUnless("use_beam_search", {false});
@@ -143,6 +142,16 @@ void ReadStream(JsonBody& body, CompletionCall& call) {
         body.Fail("stream_options", "include_usage: expected true or false");
       call.include_usage = usage->is_boolean() && usage->get<bool>();
     }
+  }
+}
+
+// Of completions: echoed prompts have them, too.
+void ReadLogprobs(JsonBody& body, GenerateRequest& request) {
+  const Json* logprobs = body.Find("logprobs");
+  if (logprobs != nullptr && *logprobs != false) request.logprobs = body.Int("logprobs");
+  request.prompt_logprobs = body.Int("prompt_logprobs");
+  if (request.echo && request.logprobs.has_value()) {
+    request.prompt_logprobs = std::max(request.prompt_logprobs.value_or(0), *request.logprobs);
   }
 }
 
@@ -217,12 +226,14 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::str
   common.max_tokens = body.Int("max_tokens").value_or(kDefaultMaxTokens);
   common.echo = body.Bool("echo").value_or(false);
   call.model = common.model;
-  body.RefuseUnless("logprobs", {false});
+  ReadLogprobs(body, common);
+  call.prompt_logprobs = body.Int("prompt_logprobs").has_value();
   body.RefuseUnless("suffix", {""});
   if (const auto best_of = body.Int("best_of"); best_of && *best_of != common.n.value_or(1)) {
     body.Fail("best_of", "is not supported beyond n");
   }
   ReadStream(body, call);
+  if (call.stream && call.prompt_logprobs) body.Fail("prompt_logprobs", "is not for streams");
   call.requests = Prompts(body, common);
   if (!body.status().ok()) {
     *param = body.param();
@@ -251,10 +262,14 @@ absl::StatusOr<CompletionCall> ParseChat(const std::string& text, std::string* p
                             "documents", "reasoning_effort"}) {
     body.RefuseUnless(field, {});
   }
-  for (const char* field : {"logprobs", "continue_final_message"}) {
-    body.RefuseUnless(field, {false});
+  const auto top_logprobs = body.Int("top_logprobs");
+  if (body.Bool("logprobs").value_or(false)) {
+    request.logprobs = top_logprobs.value_or(0);
+  } else if (top_logprobs.value_or(0) != 0) {
+    body.Fail("top_logprobs", "needs logprobs: true");
   }
-  body.RefuseUnless("top_logprobs", {0});
+  body.RefuseUnless("prompt_logprobs", {});
+  body.RefuseUnless("continue_final_message", {false});
   body.RefuseUnless("modalities", {Json::array({"text"})});
   if (!body.status().ok()) {
     *param = body.param();
@@ -274,7 +289,7 @@ absl::StatusOr<std::shared_ptr<const Chat>> ParseMessages(const std::string& jso
 }
 
 CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, int64_t created,
-                                   std::string model)
+                                   std::string model, std::shared_ptr<const Tokenizer> tokenizer)
     : is_chat_(call.is_chat),
       stream_(call.stream),
       include_usage_(call.include_usage),
@@ -282,29 +297,30 @@ CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, i
       model_(std::move(model)),
       created_(created),
       n_(static_cast<size_t>(std::max(1, call.requests[0].n.value_or(1)))),
+      n_top_(call.requests[0].logprobs),
+      echo_(call.requests[0].echo),
+      prompt_logprobs_(call.prompt_logprobs),
+      speller_(std::move(tokenizer)),
       n_open_(call.requests.size()),
       choices_(call.requests.size() * n_),
-      usages_(call.requests.size()) {}
+      usages_(call.requests.size()),
+      prompts_(call.requests.size()) {}
 
 std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
   if (error_.has_value()) return "";
-  const auto text = [&](size_t index, const std::string& more) {
-    if (stream_) return more.empty() ? "" : ChunkOf(index, DeltaOf(more), nullptr);
-    choices_[index].text += more;
-    return std::string();
-  };
   const bool last = IsLast(event);
   std::string out;
   if (auto* accepted = std::get_if<Accepted>(&event)) {
+    prompts_[prompt] = std::move(*accepted);
     for (size_t i = 0; i < n_; ++i) {
       if (is_chat_ && stream_) {
         out += ChunkOf(i, {{"role", "assistant"}, {"content", ""}}, nullptr);
-      } else {
-        out += text(prompt * n_ + i, accepted->prompt_text);
+      } else if (!n_top_.has_value()) {  // else it comes with its logprobs
+        out += AddText(prompt * n_ + i, prompts_[prompt].prompt_text);
       }
     }
   } else if (auto* delta = std::get_if<Delta>(&event)) {
-    out = text(prompt * n_ + delta->choice, delta->text);
+    out = AddDelta(prompt, *delta);
   } else if (auto* waiting = std::get_if<Waiting>(&event)) {
     if (stream_) out = ": " + waiting->reason + "\n\n";
   } else if (auto* finished = std::get_if<Finished>(&event)) {
@@ -316,7 +332,8 @@ std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
     usage.prompt_tokens = finished->usage.prompt_tokens;
     usage.completion_tokens += finished->usage.completion_tokens;
     usage.cached_tokens = std::max(usage.cached_tokens, finished->usage.cached_tokens);
-    if (stream_) out = ChunkOf(index, is_chat_ ? Json::object() : DeltaOf(""), reason);
+    out = Begin(prompt, finished->choice, {});
+    if (stream_) out += ChunkOf(index, is_chat_ ? Json::object() : DeltaOf(""), reason);
   } else {
     error_ = std::get<absl::Status>(event);
     if (stream_) out = ServerSentEvent(ToOpenAiError(*error_).body) + ServerSentEvent("[DONE]");
@@ -324,6 +341,48 @@ std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
   }
   if (last && --n_open_ == 0 && stream_) out += EndOfStream();
   return out;
+}
+
+std::string CompletionAnswer::AddText(size_t index, const std::string& text, Logprobs logprobs) {
+  if (stream_) {
+    const bool nothing = text.empty() && logprobs.json().is_null();
+    return nothing ? "" : ChunkOf(index, DeltaOf(text), nullptr, logprobs);
+  }
+  choices_[index].text += text;
+  choices_[index].logprobs.Append(logprobs);
+  return "";
+}
+
+std::string CompletionAnswer::AddDelta(size_t prompt, const Delta& delta) {
+  std::string out = Begin(prompt, delta.choice, delta.prompt_logprobs);
+  const size_t index = prompt * n_ + delta.choice;
+  Logprobs logprobs;
+  for (size_t i = 0; i < delta.logprobs.size(); ++i) {
+    if (is_chat_) {
+      logprobs.AddToChat(speller_, delta.ids[i], delta.logprobs[i]);
+    } else {
+      logprobs.AddToCompletion(speller_, delta.ids[i], &delta.logprobs[i], *n_top_,
+                               &choices_[index].offset);
+    }
+  }
+  return out += AddText(index, delta.text, std::move(logprobs));
+}
+
+std::string CompletionAnswer::Begin(size_t prompt, uint32_t choice_of_prompt,
+                                    const std::vector<TokenLogprobs>& logprobs) {
+  const size_t index = prompt * n_ + choice_of_prompt;
+  Choice& choice = choices_[index];
+  if (std::exchange(choice.begun, true)) return "";
+  const std::vector<int32_t>& ids = prompts_[prompt].prompt_ids;
+  if (prompt_logprobs_) choice.prompt_logprobs = PromptLogprobs(speller_, ids, logprobs);
+  if (!echo_ || !n_top_.has_value()) return "";
+  Logprobs echoed;
+  for (size_t i = 0; i < ids.size(); ++i) {
+    const bool known = i > 0 && i <= logprobs.size();
+    echoed.AddToCompletion(speller_, ids[i], known ? &logprobs[i - 1] : nullptr, *n_top_,
+                           &choice.offset);
+  }
+  return AddText(index, prompts_[prompt].prompt_text, std::move(echoed));
 }
 
 Json CompletionAnswer::Head(bool of_stream) const {
@@ -350,10 +409,11 @@ Json CompletionAnswer::UsageJson() const {
           {"prompt_tokens_details", {{"cached_tokens", sum.cached_tokens}}}};
 }
 
-std::string CompletionAnswer::ChunkOf(size_t index, Json delta, const char* finish_reason) const {
+std::string CompletionAnswer::ChunkOf(size_t index, Json delta, const char* finish_reason,
+                                      const Logprobs& logprobs) const {
   Json choice = {{"index", index}};
   choice[is_chat_ ? "delta" : "text"] = std::move(delta);
-  choice["logprobs"] = nullptr;
+  choice["logprobs"] = logprobs.json();
   choice["finish_reason"] = finish_reason == nullptr ? Json() : Json(finish_reason);
   Json chunk = Head(/*of_stream=*/true);
   chunk["choices"] = Json::array({std::move(choice)});
@@ -382,7 +442,8 @@ std::string CompletionAnswer::Whole() const {
     } else {
       choice["text"] = choices_[i].text;
     }
-    choice["logprobs"] = nullptr;
+    choice["logprobs"] = choices_[i].logprobs.json();
+    if (prompt_logprobs_) choice["prompt_logprobs"] = choices_[i].prompt_logprobs;
     choice["finish_reason"] = choices_[i].finish_reason;
     answer["choices"].push_back(std::move(choice));
   }

@@ -25,6 +25,16 @@ std::optional<char> ByteOf(std::string_view token) {
   return static_cast<char>(high << 4 | low);
 }
 
+std::string Replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string replaced;
+  size_t done = 0;
+  for (size_t at; (at = text.find(from, done)) != std::string_view::npos; done = at + from.size()) {
+    replaced += text.substr(done, at - done);
+    replaced += to;
+  }
+  return replaced += text.substr(done);
+}
+
 // borders[i]: the length of the longest proper prefix of `word` that ends word[0…i].
 std::vector<size_t> Borders(std::string_view word) {
   std::vector<size_t> borders(word.size(), 0);
@@ -54,6 +64,22 @@ absl::StatusOr<Decoder> Decoder::FromJson(const nlohmann::json& json) {
                         return absl::OkStatus();
                       }));
   return decoder;
+}
+
+std::string Decoder::BytesOf(std::string_view token) const {
+  std::string bytes(token);
+  for (const Step& step : steps_) {
+    if (step.kind == Kind::kByteLevel) {
+      AppendSpelledBytes(std::exchange(bytes, {}), &bytes);
+    } else if (step.kind == Kind::kByteFallback) {
+      if (const std::optional<char> byte = ByteOf(bytes)) bytes.assign(1, *byte);
+    } else if (step.kind == Kind::kReplace) {
+      bytes = Replaced(bytes, step.from, step.to);
+    } else if (step.kind == Kind::kMetaspace) {
+      bytes = Replaced(bytes, step.from, " ");
+    }
+  }
+  return bytes;
 }
 
 absl::StatusOr<Decoder::Step> Decoder::ParseStep(const nlohmann::json& json,
@@ -206,16 +232,7 @@ void DecodeStream::Finish(std::string* out) {
 
 void DecodeStream::Replace(size_t step, std::string_view text, std::string* out) {
   const Decoder::Step& config = decoder_->steps_[step];
-  std::string replaced;
-  size_t done = 0;
-  for (size_t at; (at = text.find(config.from, done)) != std::string_view::npos;) {
-    replaced += text.substr(done, at - done);
-    replaced += config.to;
-    done = at + config.from.size();
-  }
-  if (done == 0) return Run(step + 1, text, out);
-  replaced += text.substr(done);
-  Run(step + 1, replaced, out);
+  Run(step + 1, Replaced(text, config.from, config.to), out);
 }
 
 // Withholds the longest tail that a later chunk could complete.

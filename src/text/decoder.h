@@ -22,6 +22,9 @@ class Decoder {
   // a step that fuses are UNIMPLEMENTED.
   static absl::StatusOr<Decoder> FromJson(const nlohmann::json& json);
 
+  // What the token adds to a text that is under way, by itself: bytes, not whole characters.
+  std::string BytesOf(std::string_view token) const;
+
  private:
   friend class DecodeStream;
 

@@ -133,6 +133,11 @@ std::string Tokenizer::IdToToken(int32_t id) const {
   return token == nullptr ? "" : *token;
 }
 
+std::string Tokenizer::TokenBytes(int32_t id) const {
+  const std::string* token = TokenForDecoding(id, /*skip_special_tokens=*/false);
+  return token == nullptr ? "" : parts_->decoder.BytesOf(*token);
+}
+
 bool Tokenizer::IsSpecial(int32_t id) const {
   const auto it = parts_->added.find(id);
   return it != parts_->added.end() && it->second.special;

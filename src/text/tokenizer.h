@@ -40,6 +40,8 @@ class Tokenizer {
   std::optional<int32_t> TokenToId(std::string_view token) const;
   // The token as the file writes it (for example "Ġthe"); empty where an id has none.
   std::string IdToToken(int32_t id) const;
+  // The bytes that it stands for within a text (for example " the"); perhaps no whole characters.
+  std::string TokenBytes(int32_t id) const;
   bool IsSpecial(int32_t id) const;
 
  private:

@@ -84,15 +84,40 @@ check_equal(call("GET", "/health")[0], 200, "health")
 check_equal(call("GET", "/live")[0], 200, "live")
 check("version" in call("GET", "/version")[1], "version")
 
+# Penalties: the same over gRPC.
+penalised = SAMPLED | {"frequency_penalty": 1.5, "repetition_penalty": 1.2, "logit_bias": {"5": -3}}
+status, answer = call("POST", "/v1/completions", penalised)
+check_equal(answer["choices"][0]["text"], server.generate(
+    "--prompt", "It is a truth", "--max-tokens", "40", "--seed", "7", "--top-p", "0.9", "--ignore-eos",
+    "--frequency-penalty", "1.5", "--repetition-penalty", "1.2", "--logit-bias", "5=-3")["text"], "penalised")
+check(answer["choices"][0]["text"] != grpc["text"], "penalties change the draws")
+
+# Logprobs: a stream has them, and a prompt that holds what was generated has the same bits.
+scored = SAMPLED | {"logprobs": 2}
+logprobs = call("POST", "/v1/completions", scored)[1]["choices"][0]["logprobs"]
+check_equal(len(logprobs["token_logprobs"]), 40, "logprobs")
+check_equal("".join(logprobs["tokens"]), whole["choices"][0]["text"], "tokens are the text")
+check(all(token in top and top[token] == logprob for token, logprob, top in zip(
+    logprobs["tokens"], logprobs["token_logprobs"], logprobs["top_logprobs"])), logprobs)
+chunks = [c["logprobs"] for e in stream(scored) for c in e["choices"] if c["logprobs"]]
+for field, values in logprobs.items():
+    check_equal([value for chunk in chunks for value in chunk[field]], values, f"{field} streamed")
+all_ids = ids["tokens"] + grpc["token_ids"]
+status, echoed = call("POST", "/v1/completions", scored | {"prompt": all_ids, "max_tokens": 1, "echo": True})
+echoed = echoed["choices"][0]["logprobs"]
+check_equal(echoed["token_logprobs"][0], None, "logprob of the first token")
+for field in ("tokens", "token_logprobs", "top_logprobs"):
+    check_equal(echoed[field][len(ids["tokens"]):-1], logprobs[field], f"{field} of the prompt")
+
 # What Prometheus is told, checked by its own tool.
 connection = connect()
 connection.request("GET", "/metrics")
 metrics = connection.getresponse().read().decode()
 run(["promtool", "check", "metrics"], stdin=metrics)
-for line in ['trireme_request_success_total{model_name="austen",finished_reason="length"} 5',
+for line in ['trireme_request_success_total{model_name="austen",finished_reason="length"} 10',
              'trireme_num_requests_running{model_name="austen"} 0', 'trireme_replicas_ready 1',
-             'trireme_time_to_first_token_seconds_count{model_name="austen"} 7',
-             'trireme_generation_tokens_total{model_name="austen"} 280']:
+             'trireme_time_to_first_token_seconds_count{model_name="austen"} 12',
+             'trireme_generation_tokens_total{model_name="austen"} 441']:
     check(line in metrics, f"no {line} in\n{metrics}")
 
 # A chat is what its template makes of it.
@@ -116,7 +141,7 @@ for body, wanted, words in [
         (SAMPLED | {"model": "gpt-4"}, 404, "no model is named"),
         (SAMPLED | {"max_tokens": 0}, 400, "max_tokens is 0"),
         (SAMPLED | {"temperature": "hot"}, 400, "temperature: expected a number"),
-        (SAMPLED | {"logit_bias": {"5": 1}}, 400, "logit_bias: is not supported"),
+        (SAMPLED | {"logit_bias": {"x": 1}}, 400, "logit_bias: expected an object"),
         (SAMPLED | {"max_tokens": 0, "stream": True}, 400, "max_tokens is 0")]:
     status, answer = call("POST", "/v1/completions", body)
     check_equal(status, wanted, f"status of {body}")
@@ -134,11 +159,13 @@ server.await_stats(lambda s: s["requests"]["cancelled"] > before or s["requests"
                    "the end of what nobody reads")
 
 # A dead rank costs a pause.
-long = SAMPLED | {"max_tokens": 180}
-undisturbed = call("POST", "/v1/completions", long)[1]["choices"][0]["text"]
+long = SAMPLED | {"max_tokens": 180, "logprobs": 0, "presence_penalty": 0.5}
+undisturbed = call("POST", "/v1/completions", long)[1]["choices"][0]
 victim = next(pid for (_, rank), pid in server.ranks().items() if rank == 1)
 events = stream(long, after_first=lambda: os.kill(victim, signal.SIGKILL))
-check_equal(texts(events), undisturbed, "the text of a stream whose replica died")
+check_equal(texts(events), undisturbed["text"], "the text of a stream whose replica died")
+check_equal([l for e in events for c in e["choices"] for l in (c["logprobs"] or {}).get("token_logprobs", [])],
+            undisturbed["logprobs"]["token_logprobs"], "its logprobs")
 check_equal(server.stats()["requests"]["replicas_lost"], 1, "replicas lost")
 server.stop()
 folder.cleanup()

@@ -51,6 +51,17 @@ TEST(GenerationOutput, JsonIsOneObjectAtTheEnd) {
                 "\n"}));
 }
 
+TEST(GenerationOutput, JsonHasLogprobs) {
+  const std::vector<Event> events = {
+      Delta{.prompt_logprobs = {{.logprob = -4}}},
+      Delta{.ids = {5}, .text = "a", .logprobs = {{.logprob = -0.5f, .top = {{7, -0.25f}}}}},
+      Delta{.offset = 1, .ids = {6}, .text = "b", .logprobs = {{.logprob = -1}}}, Finished{}};
+  const auto json = nlohmann::ordered_json::parse(Print(true, events).back());
+  EXPECT_EQ(json["logprobs"].dump(), R"([{"logprob":-0.5,"top":[{"id":7,"logprob":-0.25}]},)"
+                                     R"({"logprob":-1.0,"top":[]}])");
+  EXPECT_EQ(json["prompt_logprobs"].dump(), R"([{"logprob":-4.0,"top":[]}])");
+}
+
 TEST(GenerationOutput, AModelWithoutATokenizerShowsIds) {
   EXPECT_EQ(Print(false, {Delta{.ids = {5, 6}}, Finished{}}).back(), "5,6\n");
 }

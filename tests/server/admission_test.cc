@@ -13,6 +13,8 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Pair;
 
 constexpr int32_t kContext = 64;
 
@@ -55,6 +57,8 @@ TEST(AdmissionTest, FillsInTheDefaults) {
   EXPECT_EQ(sequence->min_tokens, 0);
   EXPECT_THAT(sequence->stop_ids, ElementsAre(test::kEos));
   EXPECT_EQ(sequence->dropout, 0);
+  EXPECT_FALSE(sequence->penalties.any());
+  EXPECT_THAT(sequence->logit_bias, IsEmpty());
 }
 
 TEST(AdmissionTest, KeepsWhatIsGiven) {
@@ -69,6 +73,10 @@ TEST(AdmissionTest, KeepsWhatIsGiven) {
   request.stop_token_ids = {5};
   request.ignore_eos = true;
   request.dropout = 0.125f;
+  request.repetition_penalty = 1.5f;
+  request.presence_penalty = -2;
+  request.frequency_penalty = 2;
+  request.logit_bias = {{29, -100}};
   auto sequence = MakeSequence(request, *TinyModel(), kContext, 7);
   ASSERT_TRUE(sequence.ok()) << sequence.status();
   EXPECT_EQ(sequence->sampling.temperature, 0);
@@ -79,6 +87,10 @@ TEST(AdmissionTest, KeepsWhatIsGiven) {
   EXPECT_EQ(sequence->dropout_seed, 9u);
   EXPECT_EQ(sequence->min_tokens, 61);
   EXPECT_THAT(sequence->stop_ids, ElementsAre(5));
+  EXPECT_EQ(sequence->penalties.repetition, 1.5f);
+  EXPECT_EQ(sequence->penalties.presence, -2);
+  EXPECT_EQ(sequence->penalties.frequency, 2);
+  EXPECT_THAT(sequence->logit_bias, ElementsAre(Pair(29, -100)));
 }
 
 TEST(AdmissionTest, PromptAndContext) {
@@ -117,6 +129,39 @@ TEST(AdmissionTest, SamplingOutOfRange) {
     EXPECT_THAT(RefusalWith([&](auto& r) { r.min_p = bad; }), HasSubstr("min_p is "));
     EXPECT_THAT(RefusalWith([&](auto& r) { r.dropout = bad; }), HasSubstr("dropout is "));
   }
+  for (float bad : {kNan, kInf, 0.0f, -1.0f}) {
+    EXPECT_THAT(RefusalWith([&](auto& r) { r.repetition_penalty = bad; }),
+                HasSubstr("it must be finite and above 0"));
+  }
+  for (float bad : {kNan, kInf, -2.5f, 2.5f}) {
+    EXPECT_THAT(RefusalWith([&](auto& r) { r.presence_penalty = bad; }),
+                HasSubstr("presence_penalty is "));
+    EXPECT_THAT(RefusalWith([&](auto& r) { r.frequency_penalty = bad; }),
+                HasSubstr("frequency_penalty is "));
+  }
+  for (float bad : {kNan, kInf, -101.0f, 101.0f}) {
+    EXPECT_THAT(RefusalWith([&](auto& r) {
+                  r.logit_bias = {{5, bad}};
+                }),
+                HasSubstr("logit_bias of id 5 is "));
+  }
+  for (int32_t bad : {-1, 30}) {
+    EXPECT_EQ(RefusalWith([&](auto& r) {
+                r.logit_bias = {{bad, 1}};
+              }),
+              StrCat("logit_bias has id ", bad, ", outside the vocabulary [0, 30)"));
+  }
+  for (int32_t bad : {-1, 21}) {
+    EXPECT_EQ(RefusalWith([&](auto& r) { r.logprobs = bad; }),
+              StrCat("logprobs is ", bad, "; it must be in [0, 20]"));
+    EXPECT_EQ(RefusalWith([&](auto& r) { r.prompt_logprobs = bad; }),
+              StrCat("prompt_logprobs is ", bad, "; it must be in [0, 20]"));
+  }
+  EXPECT_EQ(RefusalWith([](auto& r) { r.logprobs = r.prompt_logprobs = 20; }), "let in");
+  EXPECT_THAT(RefusalWith([](auto& r) {
+                for (int32_t id = 0; id <= 1024; ++id) r.logit_bias[id] = 1;
+              }),
+              HasSubstr("logit_bias has 1025 ids; at most 1024"));
   EXPECT_THAT(RefusalWith([](auto& r) { r.top_k = -1; }),
               HasSubstr("top_k is -1; it must be at least 0 (0: all)"));
   EXPECT_THAT(RefusalWith([](auto& r) {

@@ -15,12 +15,19 @@ namespace trireme::test {
 struct ChoiceLog {
   std::vector<int32_t> ids;
   std::string text;
+  std::vector<TokenLogprobs> logprobs, prompt_logprobs;
   std::optional<Finished> finished;
 
   void Tell(Delta&& d) {
     ASSERT_FALSE(finished.has_value()) << "told something after the end of the choice";
     ASSERT_EQ(static_cast<size_t>(d.offset), ids.size()) << "an id is missing or repeated";
-    ASSERT_FALSE(d.ids.empty() && d.text.empty());
+    ASSERT_FALSE(d.ids.empty() && d.text.empty() && d.prompt_logprobs.empty());
+    ASSERT_TRUE(d.logprobs.empty() || d.logprobs.size() == d.ids.size());
+    logprobs.insert(logprobs.end(), d.logprobs.begin(), d.logprobs.end());
+    if (!d.prompt_logprobs.empty()) {  // again where it came back without an id
+      ASSERT_TRUE(ids.empty() && (prompt_logprobs.empty() || prompt_logprobs == d.prompt_logprobs));
+      prompt_logprobs = d.prompt_logprobs;
+    }
     ids.insert(ids.end(), d.ids.begin(), d.ids.end());
     text += d.text;
   }

@@ -97,6 +97,30 @@ TEST(ControllerAttachTest, ADetachedRequestGoesOnAndItsClientGetsTheRest) {
   bench.core.Heartbeat(bench.now, link);
 }
 
+TEST(ControllerAttachTest, LogprobsOfTheRestComeWithIt) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Detached(9);
+  request.logprobs = 1;
+  request.prompt_logprobs = 1;
+  for (const int n_steps : {0, 3}) {  // the client has nothing, or some
+    request.request_id += "'";
+    const uint64_t key = bench.Generate(request);
+    for (int i = 0; i < n_steps; ++i) bench.Step(link);
+    bench.Gone(key);
+    for (int i = 0; i < 3; ++i) bench.Step(link);
+    const uint64_t back = bench.ComeBack(key, request);
+    bench.RunToEnd();
+    const auto& client = bench.clients[back];
+    EXPECT_EQ(client.ids, Expected(request));
+    ASSERT_EQ(client.logprobs.size(), client.ids.size());
+    for (size_t i = 0; i < client.ids.size(); ++i) {
+      EXPECT_EQ(client.logprobs[i], test::LogprobsOf(client.ids[i], i));
+    }
+    EXPECT_EQ(client.prompt_logprobs.size(), request.ids.size() - 1);
+  }
+}
+
 TEST(ControllerAttachTest, WhatEndedWithoutItsClientWaitsForIt) {
   CoreBench bench;
   const uint64_t link = bench.Up();

@@ -121,6 +121,8 @@ class Schedule {
     request.ignore_eos = OneIn(2);
     request.priority = Below(3);
     if (OneIn(4)) request.n = 1 + Below(3);
+    if (OneIn(3)) request.logprobs = 1;
+    if (OneIn(3)) request.prompt_logprobs = 1;
     if (OneIn(6)) request.timeout_s = 0.5 * (1 + Below(10));
     if (OneIn(4)) request.detach_s = 1 + Below(10);
     request.request_id = StrCat("r", requests_.size());
@@ -398,7 +400,15 @@ class Schedule {
     auto expected = with(0);
     if (other_fingerprints_ && !agrees(expected)) expected = with(2);  // all from the others
     EXPECT_TRUE(agrees(expected));
+    if (request.logprobs.has_value()) {
+      ASSERT_EQ(choice.logprobs.size(), choice.ids.size());
+      for (size_t n = 0; n < choice.ids.size(); ++n) {
+        EXPECT_EQ(choice.logprobs[n], test::LogprobsOf(choice.ids[n], n));
+      }
+    }
     if (!complete) return;
+    EXPECT_EQ(choice.prompt_logprobs.size(),
+              request.prompt_logprobs.has_value() ? request.ids.size() - 1 : 0);
     EXPECT_EQ(choice.text, expected.text);
     EXPECT_EQ(choice.finished->reason, expected.reason);
   }

@@ -117,6 +117,53 @@ TEST(ControllerTest, CutsTheTextBeforeAStopStringAndCancelsTheRest) {
   bench.ExpectEmpty();
 }
 
+TEST(ControllerTest, LogprobsGoWithTheirIds) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("abc", 20);
+  request.stop = {"stop"};
+  request.logprobs = 1;
+  request.prompt_logprobs = 2;
+  const uint64_t key = bench.Generate(request);
+  EXPECT_EQ(bench.handed_over.back().logprobs, 1);
+  EXPECT_EQ(bench.handed_over.back().prompt_logprobs, 2);
+  const auto& client = bench.clients[key];
+  EXPECT_EQ(client.accepted->prompt_ids, Ids("abc"));
+  const auto with_logprobs = [](SequenceDelta delta) {
+    for (size_t i = 0; i < delta.ids.size(); ++i) {
+      const size_t index = static_cast<size_t>(delta.offset) + i;
+      delta.logprobs.push_back(test::LogprobsOf(delta.ids[i], index));
+    }
+    return delta;
+  };
+  SequenceDelta first = with_logprobs(DeltaOf(1, 0, "ab"));
+  first.prompt_logprobs = {test::LogprobsOf(1, 1), test::LogprobsOf(2, 2)};
+  bench.Report(link, {.deltas = {first}});
+  bench.Report(link, {.deltas = {with_logprobs(DeltaOf(1, 1, "bst"))}});  // the first one again
+  bench.Report(link, {.deltas = {with_logprobs(DeltaOf(1, 4, "oppers"))}});
+  EXPECT_EQ(client.ids, Ids("abstop"));
+  std::vector<TokenLogprobs> expected;
+  for (size_t i = 0; i < client.ids.size(); ++i) {
+    expected.push_back(test::LogprobsOf(client.ids[i], i));
+  }
+  EXPECT_EQ(client.logprobs, expected);  // those of dropped ids are dropped
+  EXPECT_EQ(client.prompt_logprobs, first.prompt_logprobs);
+}
+
+// It is told as well where no id follows.
+TEST(ControllerTest, PromptLogprobsComeBeforeAStopId) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("ab", 20);
+  request.prompt_logprobs = 0;
+  const uint64_t key = bench.Generate(request);
+  bench.Report(link, {.deltas = {{.id = 1,
+                                  .prompt_logprobs = {test::LogprobsOf(1, 1)},
+                                  .finish = FinishReason::kStop}}});
+  EXPECT_EQ(bench.clients[key].prompt_logprobs.size(), 1u);
+  EXPECT_TRUE(bench.clients[key].finished.has_value());
+}
+
 TEST(ControllerTest, EmitsTheBeginningOfAStopStringThatDoesNotCome) {
   CoreBench bench;
   const uint64_t link = bench.Up();

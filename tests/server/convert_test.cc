@@ -27,13 +27,16 @@ void Fill(ProtoMessage& message, int pick, int more = 1) {
     const auto* oneof = f->real_containing_oneof();
     if (oneof != nullptr && oneof->field(pick % oneof->field_count()) != f) continue;
     if (f->is_repeated()) {
-      for (int n = 1; n <= 2; ++n) {
+      for (int n = 1; n <= (f->is_map() ? 1 : 2); ++n) {
         switch (f->cpp_type()) {
           case FieldDescriptor::CPPTYPE_INT32:
             reflection->AddInt32(&message, f, n);
             break;
           case FieldDescriptor::CPPTYPE_INT64:
             reflection->AddInt64(&message, f, n);
+            break;
+          case FieldDescriptor::CPPTYPE_FLOAT:
+            reflection->AddFloat(&message, f, static_cast<float>(n));
             break;
           case FieldDescriptor::CPPTYPE_STRING:
             reflection->AddString(&message, f, "s");

@@ -28,6 +28,19 @@ TEST(EventBufferTest, MergesDeltasThatWait) {
   EXPECT_FALSE(buffer.Pop().has_value());
 }
 
+TEST(EventBufferTest, LogprobsAreMergedWithTheirIds) {
+  EventBuffer buffer;
+  buffer.Push(Delta{.prompt_logprobs = {{.logprob = -9}}});
+  buffer.Push(Delta{.ids = {1}, .logprobs = {{.logprob = -1}}});
+  buffer.Push(Delta{.offset = 1, .ids = {2, 3}, .logprobs = {{.logprob = -2}, {.logprob = -3}}});
+  const Delta delta = std::get<Delta>(*buffer.Pop());
+  EXPECT_THAT(delta.ids, ElementsAre(1, 2, 3));
+  ASSERT_EQ(delta.logprobs.size(), 3u);
+  EXPECT_EQ(delta.logprobs[2].logprob, -3);
+  ASSERT_EQ(delta.prompt_logprobs.size(), 1u);
+  EXPECT_EQ(delta.prompt_logprobs[0].logprob, -9);
+}
+
 TEST(EventBufferTest, ADeltaWithoutIdsTakesTheOffsetOfTheNext) {
   EventBuffer buffer;
   buffer.Push(Ids(2, {}, "a"));

@@ -50,9 +50,13 @@ class LedgerFileTest : public testing::Test {
     request.deadline = request.arrived + std::chrono::seconds(30);
     request.sequence.prompt_ids = {1, 2, 3};
     request.sequence.max_tokens = 9;
+    request.sequence.penalties.presence = 0.5f;
+    request.sequence.logit_bias = {{3, -1}};
     request.sequence.sampling = {.temperature = 0.5f, .top_k = 3, .seed = ~uint64_t{0}};
-    return {ModelRecord{model_}, request, IdsRecord{7, 1, 0, {4, 5}, "f1"},
-            IdsRecord{7, 1, 2, {6}, "f1"},
+    const auto logprobs = [](int32_t id) { return test::LogprobsOf(id, 0); };
+    return {ModelRecord{model_}, request,
+            IdsRecord{7, 1, 0, {4, 5}, "f1", {logprobs(4), logprobs(5)}, {logprobs(2)}},
+            IdsRecord{7, 1, 2, {6}, "f1", {logprobs(6)}},
             FinishedRecord{7, {.choice = 1, .reason = FinishReason::kStop, .stop_id = 4}}};
   }
 
@@ -89,11 +93,17 @@ TEST_F(LedgerFileTest, ReadsWhatWasWritten) {
   EXPECT_EQ(request.sequence.prompt_ids, expected.sequence.prompt_ids);
   EXPECT_EQ(request.sequence.sampling.seed, ~uint64_t{0});
   EXPECT_EQ(request.sequence.max_tokens, 9);
+  EXPECT_EQ(request.sequence.penalties.presence, 0.5f);
+  EXPECT_EQ(request.sequence.logit_bias, expected.sequence.logit_bias);
   EXPECT_NEAR(Seconds(std::chrono::steady_clock::now() - request.arrived), 5, 1);
   EXPECT_NEAR(Seconds(*request.deadline - request.arrived), 30, 0.01);
   const auto& choice = restored[0].choices.at(1);
   EXPECT_EQ(choice.ids, (std::vector<int32_t>{4, 5, 6}));
   EXPECT_EQ(choice.fingerprint, "f1");
+  ASSERT_EQ(choice.logprobs.size(), 3u);
+  EXPECT_EQ(choice.logprobs[2], test::LogprobsOf(6, 0));
+  ASSERT_EQ(choice.prompt_logprobs.size(), 1u);
+  EXPECT_EQ(choice.prompt_logprobs[0], test::LogprobsOf(2, 0));
   EXPECT_EQ(choice.finished->stop_id, 4);
   const ModelPtr model = std::get<ModelRecord>(records[0]).model;
   EXPECT_EQ(Difference(*model, *model_), "");

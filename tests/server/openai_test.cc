@@ -1,9 +1,12 @@
 // OpenAI's API as text: fields, refusals, answers and streams.
 #include "server/openai.h"
 
+#include <cmath>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/chat.h"
+#include "tests/server/scripted_replica.h"
 
 namespace trireme {
 namespace {
@@ -12,6 +15,7 @@ using Json = nlohmann::ordered_json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Pair;
 
 CompletionCall Parsed(const std::string& body) {
   std::string param;
@@ -33,7 +37,8 @@ TEST(OpenAiTest, FieldsBecomeARequest) {
       "top_p": 0.9, "top_k": 40, "min_p": 0.1, "n": 2, "seed": -1, "stop": ["a", "b"],
       "stop_token_ids": [3], "ignore_eos": true, "min_tokens": 2, "echo": true, "user": "u",
       "unknown": {"x": 1}, "stream": true, "stream_options": {"include_usage": true},
-      "presence_penalty": 0, "logit_bias": {}, "best_of": 2, "suffix": null})");
+      "presence_penalty": 0.5, "frequency_penalty": -1, "repetition_penalty": 1.5,
+      "logit_bias": {"5": -100, "7": 2.5}, "best_of": 2, "suffix": null})");
   ASSERT_EQ(call.requests.size(), 1u);
   const GenerateRequest& r = call.requests[0];
   EXPECT_EQ(r.model, "m");
@@ -52,6 +57,10 @@ TEST(OpenAiTest, FieldsBecomeARequest) {
   EXPECT_TRUE(r.echo);
   EXPECT_TRUE(call.stream);
   EXPECT_TRUE(call.include_usage);
+  EXPECT_EQ(r.presence_penalty, 0.5f);
+  EXPECT_EQ(r.frequency_penalty, -1);
+  EXPECT_EQ(r.repetition_penalty, 1.5f);
+  EXPECT_THAT(r.logit_bias, ElementsAre(Pair(5, -100), Pair(7, 2.5f)));
 }
 
 TEST(OpenAiTest, DefaultsAreOpenAis) {
@@ -91,11 +100,18 @@ TEST(OpenAiTest, WrongTypesAndUnsupportedFieldsAreRefused) {
   EXPECT_EQ(refusal(R"("stream": 1)"), "stream | stream: expected true or false, not 1");
   EXPECT_EQ(refusal(R"("stop": [1])"), "stop | stop: expected a string or an array of strings");
   for (const char* field :
-       {R"("presence_penalty": 0.5)", R"("frequency_penalty": 1)", R"("repetition_penalty": 1.1)",
-        R"("logit_bias": {"5": 1})", R"("logprobs": 1)", R"("suffix": "x")", R"("guided_json": {})",
-        R"("response_format": {"type": "json_object"})", R"("use_beam_search": true)"}) {
+       {R"("suffix": "x")", R"("guided_json": {})", R"("response_format": {"type": "json_object"})",
+        R"("use_beam_search": true)"}) {
     EXPECT_THAT(refusal(field), HasSubstr("is not supported")) << field;
   }
+  for (const char* bad : {"[5]", "5", R"({"x": 1})", R"({"5 ": 1})", R"({"5": "1"})"}) {
+    EXPECT_EQ(refusal(StrCat(R"("logit_bias": )", bad)),
+              "logit_bias | logit_bias: expected an object of token ids and numbers")
+        << bad;
+  }
+  EXPECT_THAT(refusal(R"("logprobs": true)"), HasSubstr("logprobs: expected a whole number"));
+  EXPECT_EQ(refusal(R"("prompt_logprobs": 1, "stream": true)"),
+            "prompt_logprobs | prompt_logprobs: is not for streams");
   EXPECT_EQ(refusal(R"("best_of": 3)"), "best_of | best_of: is not supported beyond n");
   EXPECT_EQ(refusal(R"("stream_options": {})"), "stream_options | stream_options: is for streams");
   EXPECT_EQ(Refusal("[]"), " | the body is an array, not a JSON object");
@@ -110,7 +126,7 @@ Finished End(uint32_t choice, FinishReason reason, int32_t tokens, bool last) {
 
 TEST(OpenAiTest, AnAnswerHasTheChoicesOfEveryPromptInOrder) {
   const auto call = Parsed(R"({"prompt": ["a", "b"], "n": 2})");
-  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", nullptr);
   answer.Add(1, Delta{.choice = 0, .ids = {1}, .text = "b0"});
   answer.Add(0, Delta{.choice = 1, .ids = {1}, .text = "a1"});
   answer.Add(0, Delta{.choice = 0, .ids = {1}, .text = "a"});
@@ -146,7 +162,7 @@ std::vector<std::string> Events(const std::string& stream) {
 TEST(OpenAiTest, AStreamEndsWithUsageWhereItIsAskedFor) {
   const auto call =
       Parsed(R"({"prompt": "a", "stream": true, "stream_options": {"include_usage": true}})");
-  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", nullptr);
   EXPECT_EQ(answer.Add(0, Accepted{.id = "r"}), "");
   const auto delta = Events(answer.Add(0, Delta{.ids = {1}, .text = "x\"\n"}));
   EXPECT_THAT(delta, ElementsAre(R"(data: {"id":"cmpl-1","object":"text_completion","created":7,)"
@@ -164,7 +180,7 @@ TEST(OpenAiTest, AStreamEndsWithUsageWhereItIsAskedFor) {
 
 TEST(OpenAiTest, AStreamThatBreaksOffSaysWhy) {
   const auto call = Parsed(R"({"prompt": ["a", "b"], "stream": true})");
-  CompletionAnswer answer(call, "cmpl-1", 7, "m");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", nullptr);
   answer.Add(0, Delta{.ids = {1}, .text = "x"});
   EXPECT_THAT(Events(answer.Add(0, Internal("broken"))),
               ElementsAre(R"(data: {"error":{"message":"broken","type":"server_error",)"
@@ -172,6 +188,79 @@ TEST(OpenAiTest, AStreamThatBreaksOffSaysWhy) {
                           "data: [DONE]"));
   EXPECT_TRUE(answer.ended());
   EXPECT_EQ(answer.Add(1, Delta{.ids = {1}, .text = "y"}), "");
+}
+
+// ---- Logprobs.
+
+std::shared_ptr<const Tokenizer> Letters() { return *Tokenizer::FromJson(test::TokenizerJson()); }
+
+TEST(OpenAiTest, CompletionsHaveLogprobsByToken) {
+  const auto call = Parsed(R"({"prompt": "ab", "logprobs": 1, "echo": true})");
+  EXPECT_EQ(call.requests[0].logprobs, 1);
+  EXPECT_EQ(call.requests[0].prompt_logprobs, 1);
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", Letters());
+  answer.Add(0, Accepted{.prompt_ids = {0, 1}, .prompt_text = "ab"});
+  answer.Add(0, Delta{.prompt_logprobs = {{.logprob = -0.5f, .top = {{2, -0.25f}, {3, -9}}}}});
+  answer.Add(0, Delta{.ids = {4, test::kFirstHalf},
+                      .text = "e",
+                      .logprobs = {{.logprob = -1, .top = {{4, -1}}},
+                                   {.logprob = -HUGE_VALF, .top = {{5, -2}}}}});
+  answer.Add(0, Delta{.offset = 2,
+                      .ids = {test::kSecondHalf},
+                      .text = "\u00e9",
+                      .logprobs = {{.logprob = -3, .top = {{6, -0.5f}}}}});
+  answer.Add(0, End(0, FinishReason::kLength, 3, true));
+  const Json choice = Json::parse(answer.Whole())["choices"][0];
+  EXPECT_EQ(choice["text"], "abe\u00e9");
+  EXPECT_EQ(choice["logprobs"], Json::parse(R"({
+      "tokens": ["a", "b", "e", "\ufffd", "\ufffd"],
+      "text_offset": [0, 1, 2, 3, 4],
+      "token_logprobs": [null, -0.5, -1.0, -9999.0, -3.0],
+      "top_logprobs": [null, {"c": -0.25, "b": -0.5}, {"e": -1.0}, {"f": -2.0, "\ufffd": -9999.0},
+                       {"g": -0.5, "\ufffd": -3.0}]})"));
+}
+
+TEST(OpenAiTest, AnEchoOfOneTokenHasNoLogprob) {
+  const auto call = Parsed(R"({"prompt": "a", "logprobs": 0, "echo": true, "stream": true})");
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", Letters());
+  EXPECT_EQ(answer.Add(0, Accepted{.prompt_ids = {0}, .prompt_text = "a"}), "");
+  const auto events = Events(answer.Add(0, Delta{.ids = {1}, .logprobs = {{.logprob = -1}}}));
+  ASSERT_EQ(events.size(), 2u);
+  EXPECT_THAT(events[0], HasSubstr(R"("text":"a","logprobs":{"tokens":["a"],"text_offset":[0],)"
+                                   R"("token_logprobs":[null],"top_logprobs":[null]})"));
+  EXPECT_THAT(events[1], HasSubstr(R"("text":"","logprobs":{"tokens":["b"],"text_offset":[1],)"
+                                   R"("token_logprobs":[-1.0],"top_logprobs":[{"b":-1.0}]})"));
+}
+
+TEST(OpenAiTest, PromptLogprobsAreVllms) {
+  const auto call = Parsed(R"({"prompt": "ab", "prompt_logprobs": 1, "logprobs": false})");
+  EXPECT_FALSE(call.requests[0].logprobs.has_value());
+  CompletionAnswer answer(call, "cmpl-1", 7, "m", nullptr);
+  answer.Add(0, Accepted{.prompt_ids = {0, 1}});
+  answer.Add(0, Delta{.prompt_logprobs = {{.logprob = -0.5f, .top = {{2, -0.25f}}}}});
+  answer.Add(0, End(0, FinishReason::kStop, 0, true));
+  EXPECT_EQ(Json::parse(answer.Whole())["choices"][0]["prompt_logprobs"].dump(),
+            R"([null,{"1":{"logprob":-0.5,"decoded_token":"token_id:1"},)"
+            R"("2":{"logprob":-0.25,"decoded_token":"token_id:2"}}])");
+}
+
+TEST(OpenAiTest, ChatsHaveLogprobsByTokenWithBytes) {
+  std::string param;
+  const auto call = *ParseChat(R"({"messages": [{"role": "user", "content": "hi"}],
+      "logprobs": true, "top_logprobs": 1})",
+                               &param);
+  EXPECT_EQ(call.requests[0].logprobs, 1);
+  CompletionAnswer answer(call, "chatcmpl-1", 7, "m", Letters());
+  answer.Add(0, Accepted{});
+  answer.Add(0, Delta{.ids = {0},
+                      .text = "a",
+                      .logprobs = {{.logprob = -1, .top = {{test::kFirstHalf, -0.5f}}}}});
+  answer.Add(0, Delta{.offset = 1, .ids = {1}, .text = "b", .logprobs = {{.logprob = -2}}});
+  answer.Add(0, End(0, FinishReason::kStop, 2, true));
+  EXPECT_EQ(Json::parse(answer.Whole())["choices"][0]["logprobs"], Json::parse(R"({"content": [
+      {"token": "a", "logprob": -1.0, "bytes": [97],
+       "top_logprobs": [{"token": "\ufffd", "logprob": -0.5, "bytes": [195]}]},
+      {"token": "b", "logprob": -2.0, "bytes": [98], "top_logprobs": []}]})"));
 }
 
 // ---- Chats.
@@ -212,7 +301,8 @@ TEST(OpenAiTest, WhatAChatCannotDoIsRefused) {
   EXPECT_EQ(refusal(R"("messages": [{"role": "user", "content": [{"type": "image_url"}]}])"),
             "messages: content: expected a string or parts of type text");
   EXPECT_EQ(refusal(hi + R"(, "tools": [{}])"), "tools: is not supported");
-  EXPECT_EQ(refusal(hi + R"(, "logprobs": true)"), "logprobs: is not supported");
+  EXPECT_EQ(refusal(hi + R"(, "top_logprobs": 2)"), "top_logprobs: needs logprobs: true");
+  EXPECT_EQ(refusal(hi + R"(, "prompt_logprobs": 2)"), "prompt_logprobs: is not supported");
   EXPECT_EQ(refusal(hi + R"(, "response_format": {"type": "json_object"})"),
             "response_format: is not supported");
   EXPECT_EQ(
@@ -222,7 +312,7 @@ TEST(OpenAiTest, WhatAChatCannotDoIsRefused) {
 TEST(OpenAiTest, AChatsAnswerIsAMessage) {
   std::string param;
   auto call = *ParseChat(R"({"messages": [{"role": "user", "content": "hi"}]})", &param);
-  CompletionAnswer answer(call, "chatcmpl-1", 7, "m");
+  CompletionAnswer answer(call, "chatcmpl-1", 7, "m", nullptr);
   answer.Add(0, Accepted{});
   answer.Add(0, Delta{.ids = {1}, .text = "yes"});
   answer.Add(0, End(0, FinishReason::kStop, 1, true));
@@ -237,7 +327,7 @@ TEST(OpenAiTest, AChatsStreamBeginsWithTheRole) {
   std::string param;
   auto call =
       *ParseChat(R"({"messages": [{"role": "user", "content": "hi"}], "stream": true})", &param);
-  CompletionAnswer answer(call, "chatcmpl-1", 7, "m");
+  CompletionAnswer answer(call, "chatcmpl-1", 7, "m", nullptr);
   const auto choice = [](const std::string& event) {
     return Json::parse(event.substr(6))["choices"][0].dump();
   };

@@ -78,16 +78,28 @@ inline int32_t NextId(const SequenceRequest& sequence, std::span<const int32_t> 
   return n % 4;
 }
 
+// By the id and its place, so that a test sees which is whose.
+inline TokenLogprobs LogprobsOf(int32_t id, size_t index) {
+  const auto place = static_cast<float>(index);
+  return {.logprob = -static_cast<float>(id) - place / 1024, .top = {{id, -place}}};
+}
+
 // The next step of a sequence whose generated ids are `generated`; adds to them unless it ends.
 inline SequenceDelta Advance(const SequenceRequest& sequence, std::vector<int32_t>& generated,
                              uint64_t weights) {
   SequenceDelta delta{.id = sequence.id, .offset = static_cast<int32_t>(generated.size())};
+  if (sequence.prompt_logprobs.has_value() && generated.empty()) {
+    for (size_t i = 1; i < sequence.prompt_ids.size(); ++i) {
+      delta.prompt_logprobs.push_back(LogprobsOf(sequence.prompt_ids[i], i));
+    }
+  }
   const int32_t id = NextId(sequence, generated, weights);
   if (std::ranges::count(sequence.stop_ids, id) > 0 && delta.offset >= sequence.min_tokens) {
     delta.finish = FinishReason::kStop;
     delta.matched_stop_id = id;
     return delta;
   }
+  if (sequence.logprobs.has_value()) delta.logprobs.push_back(LogprobsOf(id, generated.size()));
   generated.push_back(id);
   delta.ids.push_back(id);
   if (static_cast<int32_t>(generated.size()) == sequence.max_tokens) {
@@ -134,6 +146,7 @@ class ScriptedReplica {
         while (--n > 0 && !delta.finish.has_value()) {
           SequenceDelta more = Advance(r.sequence, r.generated, weights_);
           delta.ids.insert(delta.ids.end(), more.ids.begin(), more.ids.end());
+          delta.logprobs.insert(delta.logprobs.end(), more.logprobs.begin(), more.logprobs.end());
           delta.finish = more.finish;
           delta.matched_stop_id = more.matched_stop_id;
         }

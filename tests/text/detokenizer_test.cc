@@ -48,6 +48,15 @@ TEST_F(SentencePieceTest, DropsTheLeadingSpaceOnlyAtTheBeginningOfTheText) {
   EXPECT_EQ(after_text.Push(kCat), " cat");
 }
 
+TEST_F(SentencePieceTest, ATokenHasItsBytesWithinAText) {
+  EXPECT_EQ(tokenizer_->TokenBytes(kThe), " the");
+  EXPECT_EQ(tokenizer_->TokenBytes(kBD), "\xBD");
+  EXPECT_EQ(tokenizer_->TokenBytes(kBos), "<s>");
+  EXPECT_EQ(tokenizer_->TokenBytes(99), "");
+  EXPECT_EQ(Load(kByteLevel)->TokenBytes(kSpaceHi), " hi");
+  EXPECT_EQ(Load(kByteLevel)->TokenBytes(k9F), "\x9F");
+}
+
 TEST_F(SentencePieceTest, ARunOfBytesComesWhenItEnds) {
   Detokenizer detokenizer = After({kThe});
   EXPECT_EQ(detokenizer.Push(kE4), "");
