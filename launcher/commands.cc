@@ -8,7 +8,8 @@ const std::vector<CommandEntry>& Commands() {
        "  trireme generate --model DIR --prompt 'Once upon a time' --temperature 0\n"
        "  trireme generate --model DIR --prompt-ids 1,403,407 --max-tokens 60 --seed 7 --json\n"
        "  mpirun -n 4 trireme generate --model DIR --tp 2 --pp 2 --prompt 'Once upon a time'\n"
-       "  trireme generate --server localhost:8070 --prompt 'Once upon a time'",
+       "  trireme generate --server localhost:8070 --prompt 'Once upon a time'\n"
+       "  trireme generate --server llm.example:8070 --tls-ca ca.pem --prompt 'Once upon a time'",
        MakeGenerate},
       {"serve", "controller, supervisor and replicas",
        "  trireme serve --model DIR --tp 2 --replicas 2 --http-addr 127.0.0.1:8000\n"
@@ -17,7 +18,7 @@ const std::vector<CommandEntry>& Commands() {
        "  trireme serve --model DIR --tp 2 --launch none    # prints what to start by hand",
        MakeServe},
       {"controller", "the front door alone; replicas dial in",
-       "  trireme controller --grpc-addr 0.0.0.0:8070 --api-keys keys.txt --insecure",
+       "  trireme controller --grpc-addr 0.0.0.0:8070 --tls-cert cert.pem --tls-key key.pem",
        MakeController},
       {"worker", "one rank of a replica",
        "  mpirun -n 4 trireme worker --controller HOST:8070 --model DIR --tp 2 --pp 2\n"

@@ -5,12 +5,11 @@
 
 #include "base/check.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "launcher/commands.h"
 #include "launcher/flags.h"
 #include "launcher/validators.h"
 #include "nlohmann/json.hpp"
+#include "server/grpc_tls.h"
 #include "server/grpc_util.h"
 #include "trireme/v1/control.grpc.pb.h"
 
@@ -81,6 +80,7 @@ class ControlCommand : public Command {
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
     AddApiKey(app, &api_key_);
+    AddClientTls(app, &tls_);
   }
 
  protected:
@@ -88,18 +88,20 @@ class ControlCommand : public Command {
   absl::Status Call(grpc::Status (v1::Control::Stub::*method)(grpc::ClientContext*, const Request&,
                                                               Response*),
                     const Request& request, Response* response) const {
-    RouteGrpcLog();
-    const auto stub = v1::Control::NewStub(
-        grpc::CreateCustomChannel(server_, grpc::InsecureChannelCredentials(), ClientArguments()));
+    RouteGrpcLog(GrpcSide::kClient);
+    ASSIGN_OR_RETURN(const auto channel, Dial(server_, tls_));
+    const auto stub = v1::Control::NewStub(channel);
     grpc::ClientContext context;
     trireme::AddApiKey(api_key_, context);
-    const absl::Status status = FromGrpc((stub.get()->*method)(&context, request, response));
+    const absl::Status status =
+        Explain(FromGrpc((stub.get()->*method)(&context, request, response)), tls_);
     return Annotate(status, StrCat(server_, ": ", absl::StatusCodeToString(status.code())));
   }
 
  private:
   std::string server_;
   std::string api_key_;
+  ClientTls tls_;
 };
 
 class StatsCommand : public ControlCommand {

@@ -177,6 +177,21 @@ void AddApiKey(CLI::App& app, std::string* key) {
       ->type_name("KEY");
 }
 
+void AddClientTls(CLI::App& app, ClientTls* tls) {
+  app.add_flag("--tls", tls->on,
+               "dial by TLS, and trust the authorities that this host trusts; the flags below turn "
+               "it on, too");
+  app.add_option("--tls-ca", tls->files.ca, "trust these authorities' certificates alone (PEM)")
+      ->type_name("FILE");
+  app.add_option("--tls-cert", tls->files.cert,
+                 "the certificate to show to a server that asks for one (PEM)")
+      ->type_name("FILE");
+  app.add_option("--tls-key", tls->files.key, "its key")->type_name("FILE");
+  app.add_option("--tls-server-name", tls->server_name,
+                 "a name that the server's certificate is for; default: the host that is dialled")
+      ->type_name("NAME");
+}
+
 void AddLogLevel(CLI::App& app, std::string* level) {
   app.add_option("--log-level", *level, "trace, debug, info, warn, error or off")
       ->check(OneOf({"trace", "debug", "info", "warn", "error", "off"}))

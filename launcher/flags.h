@@ -7,6 +7,7 @@
 #include "CLI/CLI.hpp"
 #include "base/status.h"
 #include "runtime/replica_rank.h"
+#include "server/grpc_tls.h"
 
 namespace trireme {
 
@@ -52,6 +53,9 @@ void AddReplicaSecret(CLI::App& app, std::string* secret);
 
 // --api-key, for clients.
 void AddApiKey(CLI::App& app, std::string* key);
+
+// --tls and what belongs to it, for whoever dials a server.
+void AddClientTls(CLI::App& app, ClientTls* tls);
 
 // --log-level, for commands whose log somebody reads.
 void AddLogLevel(CLI::App& app, std::string* level);

@@ -28,10 +28,18 @@ void FrontDoor::AddFlags(CLI::App& app) {
          "`trireme key` prints them; "
          "without it nobody is asked for a key")
       ->type_name("FILE");
+  app.add_option("--tls-cert", tls_.cert,
+                 "listen by TLS with this certificate, and those up to an authority's (PEM); the "
+                 "files are read again when they change")
+      ->type_name("FILE");
+  app.add_option("--tls-key", tls_.key, "its key")->type_name("FILE");
+  app.add_option("--tls-client-ca", tls_.ca,
+                 "whoever dials, replicas too, must show a certificate of these authorities (PEM)")
+      ->type_name("FILE");
   AddReplicaSecret(app, &replica_secret_);
   app.add_flag("--insecure", insecure_,
-               "listen beyond this host although there is no TLS yet: whoever sees the network "
-               "sees prompts and keys");
+               "listen beyond this host without TLS or keys: whoever reaches the port may ask, and "
+               "whoever sees the network sees prompts");
   app.add_option("--max-requests", max_requests_,
                  "that run or wait at a time, each choice counted; more are refused")
       ->transform(AtLeast(1))
@@ -52,12 +60,21 @@ void FrontDoor::AddFlags(CLI::App& app) {
 }
 
 absl::Status FrontDoor::Check() const {
+  if (tls_.cert.empty() != tls_.key.empty()) {
+    return InvalidArgument("--tls-cert and --tls-key are given together");
+  }
+  if (!tls_.ca.empty() && tls_.cert.empty()) {
+    return InvalidArgument("--tls-client-ca needs a server with --tls-cert");
+  }
+  if (insecure_ || !tls_.cert.empty() || !api_keys_.empty()) return absl::OkStatus();
   for (const auto& [flag, address] :
        {std::pair("--grpc-addr ", &grpc_addr_), {"--http-addr ", &http_addr_}}) {
-    if (address->empty() || IsLoopback(*address) || insecure_) continue;
-    return InvalidArgument(flag, *address,
-                           ": other hosts can dial it, and there is no TLS yet; give --insecure if "
-                           "you trust the network, or an address such as 127.0.0.1:8070");
+    if (address->empty() || IsLoopback(*address)) continue;
+    return InvalidArgument(
+        flag, *address,
+        ": other hosts can dial it; give --tls-cert and --tls-key, or --api-keys, "
+        "or --insecure if you trust the network, or an address such as "
+        "127.0.0.1:8070");
   }
   return absl::OkStatus();
 }
@@ -70,6 +87,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   ControllerService::Options options;
   options.address = grpc_addr_;
   options.http_address = http_addr_;
+  options.tls = tls_;
   options.api_keys = api_keys_;
   options.replica_secret = replica_secret_;
   options.ledger_dir = ledger_dir_;
@@ -89,6 +107,12 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
     std::printf("ready %s\n", what.c_str());
     std::fflush(stdout);
   };
+  if (!IsLoopback(grpc_addr_) && replica_secret_.empty() && tls_.ca.empty()) {
+    spdlog::warn(
+        "whoever reaches {} may join as a replica, and sees prompts then; set "
+        "TRIREME_REPLICA_SECRET or --tls-client-ca",
+        grpc_addr_);
+  }
   ASSIGN_OR_RETURN(service_, ControllerService::Start(options));
   std::printf("listening %s\n", address().c_str());
   if (!http_addr_.empty()) std::printf("http %s\n", service_->http_address().c_str());

@@ -28,7 +28,7 @@ class FrontDoor {
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
-  // INVALID_ARGUMENT for an address beyond this host without --insecure.
+  // INVALID_ARGUMENT for an address beyond this host without TLS, keys or --insecure.
   absl::Status Check() const;
 
   // `what`: said in the ready line. UNAVAILABLE if the address cannot be listened on.
@@ -45,6 +45,8 @@ class FrontDoor {
   const std::string& address() const { return service_->address(); }
   const std::string& log_level() const { return log_level_; }
 
+  const TlsFiles& tls() const { return tls_; }
+
   // What replicas have to know; empty: nothing.
   const std::string& replica_secret() const { return replica_secret_; }
   void set_replica_secret(std::string secret) { replica_secret_ = std::move(secret); }
@@ -54,6 +56,7 @@ class FrontDoor {
   std::string http_addr_;
   std::string metrics_compat_ = "trireme";
   std::string api_keys_;
+  TlsFiles tls_;
   std::string replica_secret_;
   std::string ledger_dir_;
   size_t max_requests_ = ControllerOptions().max_requests;

@@ -27,6 +27,7 @@ class GenerateCommand : public Command {
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
     AddApiKey(app, &api_key_);
+    AddClientTls(app, &tls_);
     app.add_option("--served-model-name", request_.model, "with --server: which of its models")
         ->type_name("NAME");
     app.add_option("--prompt", request_.text, "the text to go on from")->type_name("TEXT");
@@ -147,6 +148,7 @@ class GenerateCommand : public Command {
   ReplicaFlags replica_;
   std::string server_;
   std::string api_key_;
+  ClientTls tls_;
   GenerateRequest request_;
   std::string chat_;
   double reconnect_s_ = 0;
@@ -197,9 +199,10 @@ absl::Status GenerateCommand::AskReplica(ReplicaRank& rank) {
 absl::Status GenerateCommand::Ask() {
   GenerationOutput output(json_, stdout, request_.n.value_or(1));
   std::promise<void> ended;
+  ASSIGN_OR_RETURN(auto channel, Dial(server_, tls_));
   // Its destructor waits for the last call back.
   GenerateClient client(
-      {.address = server_, .api_key = api_key_, .reconnect = FromSeconds(reconnect_s_)});
+      {.channel = std::move(channel), .api_key = api_key_, .reconnect = FromSeconds(reconnect_s_)});
   const uint64_t key = client.Generate(request_, [&](Event&& event) {
     output.Add(event);
     if (output.ended()) ended.set_value();
@@ -207,7 +210,7 @@ absl::Status GenerateCommand::Ask() {
   interruption_->Becomes([&] { client.Cancel(key); });
   ended.get_future().wait();
   interruption_->Becomes({});
-  absl::Status result = Result(output);
+  absl::Status result = Explain(Result(output), tls_);
   if (result.ok() || absl::IsCancelled(result)) return result;
   return Annotate(result, StrCat(server_, ": ", absl::StatusCodeToString(result.code())));
 }

@@ -52,6 +52,11 @@ class ServeCommand : public Command {
         ->transform(Seconds())
         ->type_name("TIME");
     door_.AddFlags(app);
+    app.add_option(
+           "--replica-tls-cert", replica_tls_.cert,
+           "with --tls-client-ca: the certificate that replicas show; default: the server's")
+        ->type_name("FILE");
+    app.add_option("--replica-tls-key", replica_tls_.key, "its key")->type_name("FILE");
   }
 
   absl::Status Check() override {
@@ -67,6 +72,7 @@ class ServeCommand : public Command {
   }
 
   absl::Status Run() override {
+    RETURN_IF_ERROR(PrepareTls());
     SupervisorOptions options;
     options.n_replicas = launch_ == Launch::kNone ? 0 : n_replicas_;
     options.command = [this](int replica) { return CommandOf(replica); };
@@ -106,6 +112,29 @@ class ServeCommand : public Command {
   }
 
  private:
+  // How replicas dial: they trust the server's own certificate, by a name that is in it, whatever
+  // the address is, and show theirs if it asks.
+  absl::Status PrepareTls() {
+    if (door_.tls().cert.empty()) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const TlsPem server, ReadTls(door_.tls()));
+    const std::string name = CertifiedName(server.cert);
+    if (name.empty()) return InvalidArgument(door_.tls().cert, ": names no host that it is for");
+    tls_arguments_ = {"--tls-ca", Absolute(door_.tls().cert), "--tls-server-name", name};
+    if (door_.tls().ca.empty()) return absl::OkStatus();
+    if (replica_tls_.cert.empty()) replica_tls_ = {door_.tls().cert, door_.tls().key};
+    ASSIGN_OR_RETURN(const TlsPem replica, ReadTls(replica_tls_));
+    if (auto status = CheckAsClient(replica.cert, server.ca); !status.ok()) {
+      return Annotate(status, StrCat(replica_tls_.cert,
+                                     ": replicas show it, and --tls-client-ca "
+                                     "refuses it; give --replica-tls-cert and --replica-tls-key"));
+    }
+    tls_arguments_.insert(tls_arguments_.end(), {"--tls-cert", Absolute(replica_tls_.cert),
+                                                 "--tls-key", Absolute(replica_tls_.key)});
+    return absl::OkStatus();
+  }
+
+  static std::string Absolute(const std::string& path) { return std::filesystem::absolute(path); }
+
   // Requests do not wait for replicas that have all failed.
   void NoteFailed(int replica, const std::string& why) {
     absl::MutexLock lock(&mutex_);
@@ -140,6 +169,7 @@ class ServeCommand : public Command {
     if (!served_name_.empty()) {
       worker.insert(worker.end(), {"--served-model-name", served_name_});
     }
+    worker.insert(worker.end(), tls_arguments_.begin(), tls_arguments_.end());
     const std::vector<std::string> model = replica_.Arguments();
     worker.insert(worker.end(), model.begin(), model.end());
     worker.insert(worker.end(), {"--replica", StrCat(replica)});
@@ -150,7 +180,10 @@ class ServeCommand : public Command {
   LaunchCommand CommandOf(int replica) const {
     LaunchCommand command = MakeLaunchCommand(launch_, replica_.layout().n_ranks(), launch_args_,
                                               WorkerCommandLine(replica));
-    command.env.push_back("TRIREME_CONFIG");  // everything else is on the command line
+    // Everything else is on the command line.
+    command.env.insert(command.env.end(),
+                       {"TRIREME_CONFIG", "TRIREME_TLS", "TRIREME_TLS_CA", "TRIREME_TLS_CERT",
+                        "TRIREME_TLS_KEY", "TRIREME_TLS_SERVER_NAME"});
     command.env.push_back("TRIREME_REPLICA_SECRET=" + door_.replica_secret());
     if (launch_ == Launch::kMpirun && !NamesHosts(launch_args_)) {
       command.cpus = CpuShare(AllowedCpus(), replica, n_replicas_);
@@ -161,6 +194,8 @@ class ServeCommand : public Command {
   // Now: the file may be replaced while this runs.
   const std::string program_ = std::filesystem::read_symlink("/proc/self/exe");
   ReplicaFlags replica_;
+  TlsFiles replica_tls_;
+  std::vector<std::string> tls_arguments_;  // of a worker
   std::optional<Supervisor> supervisor_;
   absl::Mutex mutex_;
   std::set<int> failed_ ABSL_GUARDED_BY(mutex_);

@@ -17,6 +17,7 @@ class WorkerCommand : public Command {
         ->transform(DialledAddress())
         ->type_name("HOST:PORT");
     AddReplicaSecret(app, &client_.secret);
+    AddClientTls(app, &client_.tls);
     app.add_option("--controller-timeout", controller_timeout_s_,
                    "seconds to find the controller, at first and whenever it is lost")
         ->transform(Seconds())

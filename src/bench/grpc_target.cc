@@ -2,6 +2,7 @@
 
 #include "bench/target.h"
 #include "server/generate_client.h"
+#include "server/grpc_tls.h"
 
 namespace trireme {
 namespace {
@@ -23,7 +24,9 @@ void WriteDown(const Event& event, Timeline& timeline) {
 class GrpcTarget : public Target {
  public:
   explicit GrpcTarget(const TargetOptions& options)
-      : options_(options), client_({.address = options.address, .api_key = options.api_key}) {}
+      : options_(options),
+        client_({.channel = Dial(options.address, ClientTls(), TlsPem()),
+                 .api_key = options.api_key}) {}
 
   absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text) override {
     auto ids = client_.Tokenize(options_.model, text);

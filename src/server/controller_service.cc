@@ -8,12 +8,12 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
-#include "grpcpp/security/server_credentials.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "server/controller_loop.h"
 #include "server/convert.h"
 #include "server/generate_stream.h"
+#include "server/grpc_tls.h"
 #include "server/grpc_util.h"
 #include "server/http_service.h"
 #include "server/keys.h"
@@ -27,6 +27,8 @@
 
 namespace trireme {
 namespace {
+
+constexpr int kHandshakeTimeoutMs = 10000;
 
 using google::protobuf::Message;
 using grpc::CallbackServerContext;
@@ -260,6 +262,7 @@ struct ControllerService::Impl {
   InferenceService inference;
   ControlService control;
   ReplicaLinks replicas;
+  std::shared_ptr<grpc::ServerCredentials> credentials;
   std::unique_ptr<grpc::Server> server;
   std::string address;
 };
@@ -273,7 +276,7 @@ const std::string& ControllerService::http_address() const { return impl_->http-
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
   RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
-  RouteGrpcLog();
+  RouteGrpcLog(GrpcSide::kServer);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::health::v1::HealthCheckRequest::descriptor();  // links it, for reflection to describe
@@ -282,14 +285,20 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   if (!options.api_keys.empty()) {
     ASSIGN_OR_RETURN(keys, KeyFile::Open(options.api_keys));
   }
+  std::shared_ptr<TlsStore> certificates;
+  if (options.tls.any()) {
+    ASSIGN_OR_RETURN(certificates, TlsStore::Open(options.tls));
+  }
   auto impl = std::make_unique<Impl>(options, std::move(keys));
+  impl->credentials = ServerCredentials(certificates);
   RETURN_IF_ERROR(impl->loop.Restore());
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
-  builder.AddListeningPort(options.address, grpc::InsecureServerCredentials(), &port);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddListeningPort(options.address, impl->credentials, &port);
   builder.RegisterService(&impl->inference);
   builder.RegisterService(&impl->control);
   builder.RegisterService(&impl->replicas);
@@ -305,9 +314,11 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     impl->ShowHealth();
   }
   if (!options.http_address.empty()) {
-    ASSIGN_OR_RETURN(impl->http, HttpService::Start(impl->loop, impl->metrics, impl->door,
-                                                    {.server = {.address = options.http_address},
-                                                     .version = options.version}));
+    ASSIGN_OR_RETURN(
+        impl->http,
+        HttpService::Start(impl->loop, impl->metrics, impl->door,
+                           {.server = {.address = options.http_address, .tls = certificates},
+                            .version = options.version}));
   }
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "server/controller.h"
+#include "server/tls.h"
 
 namespace trireme {
 
@@ -17,9 +18,10 @@ class ControllerService {
   struct Options {
     std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
     std::string http_address;             // likewise; empty: no HTTP
-    std::string api_keys;                 // a file of KeyFile's; empty: everybody may do everything
-    std::string replica_secret;           // that replicas must know; empty: none
-    std::string ledger_dir;               // where the ledger is kept; empty: in memory alone
+    TlsFiles tls;                // of both; with `ca`, whoever dials must show a certificate
+    std::string api_keys;        // a file of KeyFile's; empty: everybody may do everything
+    std::string replica_secret;  // that replicas must know; empty: none
+    std::string ledger_dir;      // where the ledger is kept; empty: in memory alone
     std::string metrics_prefix = "trireme_";
     std::string version;  // of the program
     ControllerOptions core;
@@ -31,8 +33,9 @@ class ControllerService {
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
 
-  // INVALID_ARGUMENT if the address is none, or of the file of keys; UNAVAILABLE naming the address
-  // and the system's reason if it cannot be listened on; LedgerFile::Open's of the ledger.
+  // INVALID_ARGUMENT if the address is none, or of the file of keys or those of TLS; UNAVAILABLE
+  // naming the address and the system's reason if it cannot be listened on; LedgerFile::Open's of
+  // the ledger.
   static absl::StatusOr<std::unique_ptr<ControllerService>> Start(Options options);
   ~ControllerService();  // Stop(false)
 

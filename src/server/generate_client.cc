@@ -9,8 +9,6 @@
 
 #include "absl/base/thread_annotations.h"
 #include "grpcpp/alarm.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "server/convert.h"
 #include "server/grpc_util.h"
 #include "trireme/v1/inference.grpc.pb.h"
@@ -146,9 +144,8 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
 };
 
 GenerateClient::GenerateClient(Options options) : state_(std::make_shared<State>()) {
-  RouteGrpcLog();
-  state_->stub = v1::Inference::NewStub(grpc::CreateCustomChannel(
-      options.address, grpc::InsecureChannelCredentials(), ClientArguments()));
+  RouteGrpcLog(GrpcSide::kClient);
+  state_->stub = v1::Inference::NewStub(options.channel);
   state_->options = std::move(options);
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "grpcpp/channel.h"
 #include "server/api.h"
 
 namespace trireme {
@@ -14,8 +15,8 @@ namespace trireme {
 class GenerateClient {
  public:
   struct Options {
-    std::string address;  // HOST:PORT, dialled with the first request
-    std::string api_key;  // empty if the server asks for none
+    std::shared_ptr<grpc::Channel> channel;  // connects with the first request: Dial
+    std::string api_key;                     // empty if the server asks for none
     // A stream that breaks after Accepted is resumed, for so long. 0: it ends UNAVAILABLE, as a
     // request to where nobody answers.
     Duration reconnect{};

@@ -1,5 +1,6 @@
 #include "server/grpc_util.h"
 
+#include <atomic>
 #include <string_view>
 
 #include "base/log.h"
@@ -25,13 +26,36 @@ void AddApiKey(const std::string& key, grpc::ClientContext& context) {
   if (!key.empty()) context.AddMetadata("authorization", "Bearer " + key);
 }
 
-void RouteGrpcLog() {
-  gpr_set_log_function([](gpr_log_func_args* line) {
-    // What it says before it aborts is for everybody, the rest for those who look into it.
-    const bool aborts = std::string_view(line->message).find("assertion") != std::string_view::npos;
-    spdlog::log(aborts ? spdlog::level::critical : spdlog::level::debug, "grpc {}:{} {}",
-                line->file, line->line, line->message);
-  });
+namespace {
+
+std::atomic<GrpcSide> log_side = GrpcSide::kClient;
+
+// "Handshake failed with fatal error SSL_ERROR_SSL: error:CODE:SSL routines::REASON."
+std::string HandshakeFailure(std::string_view message) {
+  if (message.find("Handshake failed") == message.npos) return "";
+  if (const size_t colons = message.rfind("::"); colons != message.npos) {
+    message.remove_prefix(colons + 2);
+  }
+  if (message.ends_with('.')) message.remove_suffix(1);
+  return std::string(message);
+}
+
+void WriteLine(gpr_log_func_args* line) {
+  const std::string failure = HandshakeFailure(line->message);
+  if (!failure.empty() && log_side == GrpcSide::kServer) {
+    return spdlog::warn("TLS with somebody who dials fails: {}", failure);
+  }
+  // What it says before it aborts is for everybody, the rest for those who look into it.
+  const bool aborts = std::string_view(line->message).find("assertion") != std::string_view::npos;
+  spdlog::log(aborts ? spdlog::level::critical : spdlog::level::debug, "grpc {}:{} {}", line->file,
+              line->line, line->message);
+}
+
+}  // namespace
+
+void RouteGrpcLog(GrpcSide side) {
+  log_side = side;
+  gpr_set_log_function(WriteLine);
 }
 
 }  // namespace trireme

@@ -29,7 +29,9 @@ inline constexpr char kReplicaSecretHeader[] = "trireme-replica-secret";
 // The key that a server asks its clients for; empty: none.
 void AddApiKey(const std::string& key, grpc::ClientContext& context);
 
-// gRPC's own log lines go to ours, as debug lines.
-void RouteGrpcLog();
+// gRPC's own log lines go to ours, as debug lines; on a server, why TLS let somebody not in as a
+// warning.
+enum class GrpcSide { kClient, kServer };
+void RouteGrpcLog(GrpcSide side);
 
 }  // namespace trireme

@@ -11,9 +11,11 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "boost/asio/ip/tcp.hpp"
+#include "boost/asio/steady_timer.hpp"
 #include "boost/asio/strand.hpp"
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
+#include "server/http_stream.h"
 #include "server/listen_address.h"
 
 namespace trireme {
@@ -52,6 +54,7 @@ struct HttpServer::Impl {
 
   absl::Status Listen();
   void Accept();
+  std::shared_ptr<HttpStream::Tls> Tls();
 
   const Options options;
   const Handler handler;
@@ -61,6 +64,10 @@ struct HttpServer::Impl {
   asio::executor_work_guard<asio::io_context::executor_type> guard;
   std::string address;
   std::vector<std::thread> threads;
+
+  // The accepting handler's alone: the context, and the certificates that it was made of.
+  std::shared_ptr<HttpStream::Tls> tls;
+  std::shared_ptr<const TlsPem> pem;
 };
 
 // One connection: reads a request, has it answered, reads the next. All of it runs on its strand;
@@ -68,17 +75,31 @@ struct HttpServer::Impl {
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(tcp::socket socket, HttpServer::Impl& server)
-      : server_(server), stream_(std::move(socket)) {
+      : server_(server), stream_(std::move(socket), server.Tls()), timer_(stream_.get_executor()) {
     ++server_.n_connections;
   }
   ~HttpConnection() { --server_.n_connections; }
 
   void Start() {
-    asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->AwaitRequest(); });
+    asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
+      self->stream_.is_tls() ? self->Handshake() : self->AwaitRequest();
+    });
   }
 
  private:
   class Reply;
+
+  void Handshake() {
+    stream_.tcp().expires_after(server_.options.header_timeout);
+    error_code unknown;
+    const tcp::endpoint peer = stream_.tcp().socket().remote_endpoint(unknown);
+    stream_.AsyncHandshake([self = shared_from_this(), peer](error_code error) {
+      if (!error) return self->AwaitRequest();
+      // A port that is merely tried out says nothing.
+      if (error.category() != asio::error::get_ssl_category()) return;
+      spdlog::warn("TLS with {} fails: {}", StrCat(peer), self->stream_.WhyNot(error));
+    });
+  }
 
   // ---- Requests.
 
@@ -87,17 +108,31 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     parser_->header_limit(static_cast<uint32_t>(server_.options.max_header_bytes));
     parser_->body_limit(server_.options.max_body_bytes);
     if (buffer_.size() > 0) return ReadRequest();  // it has begun with the one before
-    stream_.expires_after(server_.options.idle_timeout);
+    timer_.expires_after(server_.options.idle_timeout);
+    timer_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error && !self->answering_) self->stream_.tcp().close();
+    });
+    ReadAhead();
+  }
+
+  // The next request's first bytes. While an answer is made, too: a client that goes meanwhile is
+  // noticed by the end of what it sends.
+  void ReadAhead() {
+    if (reading_ || buffer_.size() > 0) return;
+    reading_ = true;
+    stream_.tcp().expires_never();
     stream_.async_read_some(buffer_.prepare(kFirstBytes),
                             [self = shared_from_this()](error_code error, size_t n) {
-                              if (error) return;  // closed, or idle for too long
+                              self->reading_ = false;
                               self->buffer_.commit(n);
-                              self->ReadRequest();
+                              if (error) return self->answering_ ? self->Gone() : self->Close();
+                              if (!self->answering_) self->ReadRequest();
                             });
   }
 
   void ReadRequest() {
-    stream_.expires_after(server_.options.header_timeout);
+    timer_.cancel();
+    stream_.tcp().expires_after(server_.options.header_timeout);
     http::async_read_header(stream_, buffer_, *parser_,
                             [self = shared_from_this()](error_code error, size_t) {
                               error ? self->HandleRequest(error) : self->InviteBody();
@@ -121,7 +156,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   void HandleRequest(error_code error) {
-    stream_.expires_never();
+    stream_.tcp().expires_never();
     keep_alive_ = !error && parser_->keep_alive();
     ++exchange_;
     if (error == http::error::body_limit) {
@@ -144,7 +179,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     parser_.reset();
     if (head_only_) request.method = "GET";
     answering_ = true;
-    WatchForEnd();
+    ReadAhead();
     server_.handler(std::move(request), MakeReply());
   }
 
@@ -154,25 +189,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Refuse(int status, const std::string& why) {
     answering_ = true;
     DoSend({.status = status, .content_type = "text/plain", .body = why + "\n"});
-  }
-
-  // A client that goes while its answer is made is noticed by the end of what it sends.
-  void WatchForEnd() {
-    if (watching_) return;
-    watching_ = true;
-    stream_.socket().async_wait(tcp::socket::wait_read,
-                                [self = shared_from_this()](error_code error) {
-                                  self->watching_ = false;
-                                  if (error || !self->answering_) return;
-                                  char byte;
-                                  error_code end;
-                                  self->stream_.socket().non_blocking(true, end);
-                                  const size_t n = self->stream_.socket().receive(
-                                      asio::buffer(&byte, 1), tcp::socket::message_peek, end);
-                                  if (end == asio::error::would_block) return self->WatchForEnd();
-                                  if (n > 0) return;  // the next request, early
-                                  self->Gone();
-                                });
   }
 
   // ---- Answers.
@@ -185,7 +201,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     message->body() = std::move(answer.body);
     message->prepare_payload();
     if (head_only_) message->body().clear();
-    stream_.expires_after(server_.options.write_timeout);
+    stream_.tcp().expires_after(server_.options.write_timeout);
     http::async_write(stream_, *message,
                       [self = shared_from_this(), message](error_code error, size_t) {
                         error ? self->Gone() : self->EndAnswer();
@@ -201,7 +217,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     message->chunked(true);
     auto serializer = std::make_shared<http::response_serializer<http::empty_body>>(*message);
     writing_ = true;
-    stream_.expires_after(server_.options.write_timeout);
+    stream_.tcp().expires_after(server_.options.write_timeout);
     http::async_write_header(
         stream_, *serializer,
         [self = shared_from_this(), message, serializer](error_code error, size_t) {
@@ -213,11 +229,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void WriteNext() {
     if (writing_ || gone_ || !next_) return;
     HttpReply::Chunk chunk = next_();
-    if (chunk.bytes.empty() && !chunk.last) return stream_.expires_never();
+    if (chunk.bytes.empty() && !chunk.last) return stream_.tcp().expires_never();
     bytes_ = std::move(chunk.bytes);
     if (chunk.last) next_ = nullptr;
     writing_ = true;
-    stream_.expires_after(server_.options.write_timeout);
+    stream_.tcp().expires_after(server_.options.write_timeout);
     const auto written = [self = shared_from_this(), last = chunk.last](error_code error, size_t) {
       self->writing_ = false;
       if (error) return self->Gone();
@@ -245,31 +261,43 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     on_gone_ = nullptr;
     next_ = nullptr;
     if (keep_alive_) return AwaitRequest();
+    if (!stream_.is_tls()) return Close();
+    timer_.expires_after(kGoodbye);
+    timer_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error) self->Close();
+    });
+    stream_.AsyncShutdown([self = shared_from_this()](error_code) { self->Close(); });
+  }
+
+  void Close() {
+    timer_.cancel();
     error_code ignored;
-    stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
-    stream_.close();
+    stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.tcp().close();
   }
 
   void Gone() {
     if (gone_) return;
     gone_ = true;
     next_ = nullptr;
-    stream_.close();
+    stream_.tcp().close();
     if (auto tell = std::exchange(on_gone_, nullptr)) tell();
   }
 
   static constexpr size_t kFirstBytes = 4096;
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  static constexpr std::chrono::seconds kGoodbye{1};  // for the client's, when TLS ends
 
   HttpServer::Impl& server_;
-  beast::tcp_stream stream_;
+  HttpStream stream_;
+  asio::steady_timer timer_;  // of what reads and writes do not bound: idleness, the end of TLS
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   unsigned version_ = 11;
   bool keep_alive_ = false;
   bool head_only_ = false;
   bool answering_ = false;
-  bool watching_ = false;
+  bool reading_ = false;  // ahead
   bool gone_ = false;
   uint64_t exchange_ = 0;  // its number, by which a reply that comes late is known
   std::function<HttpReply::Chunk()> next_;
@@ -337,6 +365,17 @@ absl::Status HttpServer::Impl::Listen() {
   if (error) return Unavailable("cannot listen on ", options.address, ": ", error.message());
   address = StrCat(options.address.substr(0, colon), ":", acceptor.local_endpoint().port());
   return absl::OkStatus();
+}
+
+// What new connections speak; null: plain bytes.
+std::shared_ptr<HttpStream::Tls> HttpServer::Impl::Tls() {
+  if (options.tls == nullptr) return nullptr;
+  auto now = options.tls->Get();
+  if (now != pem) {
+    tls = std::make_shared<HttpStream::Tls>(NewServerContext(*now));
+    pem = std::move(now);
+  }
+  return tls;
 }
 
 void HttpServer::Impl::Accept() {

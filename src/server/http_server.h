@@ -1,5 +1,5 @@
 // An HTTP/1.1 server: connections, keep-alive, limits, streamed answers. What a request means is
-// the handler's. (Boost.Beast underneath, in http_server.cc alone.)
+// the handler's. (Boost.Beast underneath, in http_server.cc and http_stream.h alone.)
 #pragma once
 
 #include <chrono>
@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "server/tls.h"
 
 namespace trireme {
 
@@ -58,6 +59,7 @@ class HttpServer {
     size_t max_connections = 20000;                   // beyond, new ones are closed at once
     size_t max_header_bytes = 64u << 10;              // beyond: 431
     size_t max_body_bytes = 32u << 20;                // beyond: 413
+    std::shared_ptr<TlsStore> tls;                    // null: plain HTTP
     std::chrono::milliseconds header_timeout{10000};  // from a request's first byte to its last
     std::chrono::milliseconds idle_timeout{75000};    // between requests of a connection
     std::chrono::milliseconds write_timeout{30000};   // for one write, which a client may not read

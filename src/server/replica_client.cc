@@ -10,8 +10,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "grpcpp/client_context.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "server/convert.h"
 #include "server/grpc_util.h"
 #include "trireme/replica/v1/replica.grpc.pb.h"
@@ -72,7 +70,7 @@ ReplicaClient::~ReplicaClient() {
 }
 
 void ReplicaClient::Start() {
-  RouteGrpcLog();
+  RouteGrpcLog(GrpcSide::kClient);
   thread_ = std::thread([this] {
     ended_ = Run();
     replica_.Stop();
@@ -99,8 +97,9 @@ bool ReplicaClient::Pause(Duration duration) {
 
 // Dials until it is sent home, refused, stopped, or the controller has been gone for too long.
 absl::Status ReplicaClient::Run() {
-  const auto stub = ReplicaService::NewStub(grpc::CreateCustomChannel(
-      options_.controller, grpc::InsecureChannelCredentials(), ClientArguments()));
+  ASSIGN_OR_RETURN(const auto certificates, TlsStore::Open(options_.tls.files));
+  std::shared_ptr<const TlsPem> pem;  // that the stub dials by
+  std::unique_ptr<ReplicaService::Stub> stub;
   Time lost = Now();
   Duration redial = options_.first_redial;
   while (true) {
@@ -109,6 +108,10 @@ absl::Status ReplicaClient::Run() {
       std::lock_guard lock(mutex_);
       if (stopping_) return absl::OkStatus();
       link_ = &link;
+    }
+    if (auto now = certificates->Get(); now != pem) {
+      pem = std::move(now);
+      stub = ReplicaService::NewStub(Dial(options_.controller, options_.tls, *pem));
     }
     if (!options_.secret.empty()) link.context.AddMetadata(kReplicaSecretHeader, options_.secret);
     link.stream = stub->Connect(&link.context);
@@ -123,11 +126,15 @@ absl::Status ReplicaClient::Run() {
       return FailedPrecondition("the controller at ", options_.controller,
                                 " refuses this replica: ", link.rejected);
     }
+    link.status = Explain(link.status, options_.tls);
     if (link.registered) {
       lost = Now();
       redial = options_.first_redial;
       spdlog::warn("the controller at {} is lost ({}); dialling again for {:.0f} s",
                    options_.controller, Message(link.status), Seconds(options_.controller_timeout));
+    } else if (redial == options_.first_redial) {
+      spdlog::warn("no controller at {} yet ({}); dialling for {:.0f} s", options_.controller,
+                   Message(link.status), Seconds(options_.controller_timeout));
     }
     const Duration left = lost + options_.controller_timeout - Now();
     if (left <= Duration::zero()) {

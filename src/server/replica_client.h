@@ -14,6 +14,7 @@
 #include "base/status.h"
 #include "runtime/replica.h"
 #include "server/api.h"
+#include "server/grpc_tls.h"
 
 namespace trireme {
 
@@ -21,6 +22,7 @@ class ReplicaClient {
  public:
   struct Options {
     std::string controller;                                  // "host:port"
+    ClientTls tls;                                           // files are read again at each dial
     std::string secret;                                      // that the controller asks for
     Duration controller_timeout = std::chrono::seconds(60);  // to find it, at first and again
     Duration first_redial = std::chrono::milliseconds(100);  // doubles up to …
@@ -40,7 +42,7 @@ class ReplicaClient {
 
   // Until it has ended: OK when the controller sent the replica home or after Stop; UNAVAILABLE
   // when the controller was lost for controller_timeout; FAILED_PRECONDITION with the controller's
-  // reason when it refused the replica. Replica::Stop has been called by then.
+  // reason when it refused the replica; as ReadTls at first. Replica::Stop has been called by then.
   absl::Status Wait();
 
  private:

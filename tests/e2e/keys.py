@@ -82,4 +82,4 @@ server.stop()
 # Other hosts may dial only where that was asked for.
 for flag in ("--grpc-addr", "--http-addr"):
     refused = run([BINARY, "controller", flag, "0.0.0.0:0"], code=2)
-    check("give --insecure" in refused.stderr and flag in refused.stderr, refused.stderr)
+    check("or --insecure" in refused.stderr and flag in refused.stderr, refused.stderr)

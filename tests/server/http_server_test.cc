@@ -1,4 +1,4 @@
-// The HTTP server with bytes on sockets: what a client writes and what it reads.
+// The HTTP server with bytes on sockets, plain or by TLS: what a client writes and what it reads.
 #include "server/http_server.h"
 
 #include <arpa/inet.h>
@@ -6,11 +6,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <future>
 #include <mutex>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "openssl/err.h"
+#include "openssl/ssl.h"
+#include "tests/server/certificates.h"
 
 namespace trireme {
 namespace {
@@ -19,9 +23,17 @@ using testing::EndsWith;
 using testing::HasSubstr;
 using testing::StartsWith;
 
+// An authority, and what it signed.
+const test::Certificate& Authority() {
+  static const test::Certificate made = test::MakeCertificate({.name = "authority"});
+  return made;
+}
+
 class Client {
  public:
-  explicit Client(const HttpServer& server) {
+  // By TLS with `tls`, which does not verify the server; `shown`: the certificate for one that
+  // asks.
+  Client(const HttpServer& server, bool tls, const test::Certificate* shown = nullptr) {
     fd_ = socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in to = {.sin_family = AF_INET};
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -29,16 +41,32 @@ class Client {
     EXPECT_TRUE(ParseNumber(server.address().substr(server.address().rfind(':') + 1), &port));
     to.sin_port = htons(static_cast<uint16_t>(port));
     EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    if (tls) Handshake(shown);
   }
   ~Client() { Close(); }
 
   void Close() {
+    if (ssl_ != nullptr) {
+      SSL_shutdown(ssl_);
+      SSL_free(std::exchange(ssl_, nullptr));
+    }
     if (fd_ >= 0) close(std::exchange(fd_, -1));
   }
 
-  void Write(const std::string& bytes) {
-    ASSERT_EQ(send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL),
-              static_cast<ssize_t>(bytes.size()));
+  void Write(const std::string& bytes) { ASSERT_TRUE(Try(bytes)); }
+  bool Try(const std::string& bytes) {
+    const int size = static_cast<int>(bytes.size());
+    return size == (ssl_ != nullptr ? SSL_write(ssl_, bytes.data(), size)
+                                    : send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL));
+  }
+
+  // Of what the server shows.
+  std::string name() const {
+    X509* certificate = SSL_get0_peer_certificate(ssl_);
+    char name[100] = "";
+    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, name,
+                              sizeof name);
+    return name;
   }
 
   // Up to and with `end`, or to the end of the connection.
@@ -51,7 +79,8 @@ class Client {
         bytes_.erase(0, at + end.size());
         return found;
       }
-      const ssize_t n = recv(fd_, more, sizeof more, 0);
+      const ssize_t n =
+          ssl_ != nullptr ? SSL_read(ssl_, more, sizeof more) : recv(fd_, more, sizeof more, 0);
       if (n <= 0) return std::exchange(bytes_, "");
       bytes_.append(more, static_cast<size_t>(n));
     }
@@ -59,16 +88,46 @@ class Client {
   std::string ReadAll() { return ReadUntil(""); }
 
  private:
+  void Handshake(const test::Certificate* shown) {
+    signal(SIGPIPE, SIG_IGN);  // OpenSSL writes without MSG_NOSIGNAL
+    SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+    if (shown != nullptr) {
+      const std::string cert = test::TestFile("client.pem", shown->cert);
+      const std::string key = test::TestFile("client.key", shown->key);
+      EXPECT_EQ(SSL_CTX_use_certificate_chain_file(context, cert.c_str()), 1);
+      EXPECT_EQ(SSL_CTX_use_PrivateKey_file(context, key.c_str(), SSL_FILETYPE_PEM), 1);
+    }
+    ssl_ = SSL_new(context);
+    SSL_CTX_free(context);
+    SSL_set_fd(ssl_, fd_);
+    SSL_connect(ssl_);  // what is refused is told of with the first bytes
+  }
+
   int fd_ = -1;
+  SSL* ssl_ = nullptr;  // null: plain
   std::string bytes_;
 };
 
-std::unique_ptr<HttpServer> StartServer(HttpServer::Handler handler,
-                                        HttpServer::Options options = {}) {
-  auto server = HttpServer::Start(std::move(options), std::move(handler));
-  EXPECT_TRUE(server.ok()) << server.status();
-  return *std::move(server);
-}
+class HttpServerTest : public testing::TestWithParam<bool> {
+ protected:
+  static bool tls() { return GetParam(); }
+
+  static std::unique_ptr<HttpServer> StartServer(HttpServer::Handler handler,
+                                                 HttpServer::Options options = {}) {
+    if (tls() && options.tls == nullptr) {
+      const auto own = test::MakeCertificate({.by = &Authority()});
+      auto store = TlsStore::Open(
+          {test::TestFile("server.pem", own.cert), test::TestFile("server.key", own.key)});
+      EXPECT_TRUE(store.ok()) << store.status();
+      options.tls = *std::move(store);
+    }
+    auto server = HttpServer::Start(std::move(options), std::move(handler));
+    EXPECT_TRUE(server.ok()) << server.status();
+    return *std::move(server);
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, HttpServerTest, testing::Bool(),
+                         [](const auto& info) { return info.param ? "Tls" : "Plain"; });
 
 void Echo(HttpRequest request, std::shared_ptr<HttpReply> reply) {
   reply->Send({.content_type = "text/plain",
@@ -76,9 +135,9 @@ void Echo(HttpRequest request, std::shared_ptr<HttpReply> reply) {
                        request.body});
 }
 
-TEST(HttpServerTest, AnswersRequestsOfOneConnectionInTurn) {
+TEST_P(HttpServerTest, AnswersRequestsOfOneConnectionInTurn) {
   auto server = StartServer(Echo);
-  Client client(*server);
+  Client client(*server, tls());
   client.Write(
       "POST /a?b=c HTTP/1.1\r\nHost: h\r\nX-Name: n\r\nContent-Length: 3\r\n\r\nxyz"
       "GET /b HTTP/1.1\r\nHost: h\r\n\r\n");  // the second comes early
@@ -88,10 +147,10 @@ TEST(HttpServerTest, AnswersRequestsOfOneConnectionInTurn) {
   EXPECT_THAT(client.ReadAll(), EndsWith("GET /c  "));  // and the end of the connection
 }
 
-TEST(HttpServerTest, RefusesWhatIsTooLargeOrNoHttp) {
+TEST_P(HttpServerTest, RefusesWhatIsTooLargeOrNoHttp) {
   auto server = StartServer(Echo, {.max_header_bytes = 1000, .max_body_bytes = 10});
   const auto answer = [&](const std::string& bytes) {
-    Client client(*server);
+    Client client(*server, tls());
     client.Write(bytes);
     return client.ReadAll();
   };
@@ -101,10 +160,10 @@ TEST(HttpServerTest, RefusesWhatIsTooLargeOrNoHttp) {
   EXPECT_THAT(answer("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"), StartsWith("HTTP/1.1 400"));
 }
 
-TEST(HttpServerTest, InvitesTheBodyOfAClientThatWaitsForThat) {
+TEST_P(HttpServerTest, InvitesTheBodyOfAClientThatWaitsForThat) {
   auto server = StartServer(Echo, {.max_body_bytes = 10});
   const std::string head = "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: ";
-  Client client(*server);
+  Client client(*server, tls());
   client.Write(head + "3\r\n\r\n");
   EXPECT_EQ(client.ReadUntil("\r\n\r\n"), "HTTP/1.1 100 Continue\r\n\r\n");
   client.Write("xyz");
@@ -115,14 +174,30 @@ TEST(HttpServerTest, InvitesTheBodyOfAClientThatWaitsForThat) {
   EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 413"));
 }
 
-TEST(HttpServerTest, ARequestThatDoesNotComeInTimeEndsItsConnection) {
+TEST_P(HttpServerTest, ARequestThatDoesNotComeInTimeEndsItsConnection) {
   auto server = StartServer(Echo, {.header_timeout = std::chrono::milliseconds(20),
                                    .idle_timeout = std::chrono::milliseconds(20)});
-  Client idle(*server);
+  Client idle(*server, tls());
   EXPECT_EQ(idle.ReadAll(), "");
-  Client slow(*server);
+  Client slow(*server, tls());
   slow.Write("GET / HT");
   EXPECT_THAT(slow.ReadAll(), testing::AnyOf(StartsWith("HTTP/1.1 408"), ""));
+}
+
+TEST_P(HttpServerTest, AConnectionThatItsClientClosesIsNotKept) {
+  auto server = StartServer(Echo, {.max_connections = 1});
+  const std::string request = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+  {
+    Client client(*server, tls());
+    client.Write(request);
+    EXPECT_THAT(client.ReadUntil("GET /a"), StartsWith("HTTP/1.1 200"));
+  }
+  std::string answer;
+  while (answer.empty()) {  // turned away while the first is still there
+    Client client(*server, tls());
+    answer = client.Try(request) ? client.ReadUntil("GET /a") : "";
+  }
+  EXPECT_THAT(answer, StartsWith("HTTP/1.1 200"));
 }
 
 // A stream of the chunks that the test gives.
@@ -150,7 +225,7 @@ struct Source {
   }
 };
 
-TEST(HttpServerTest, StreamsInChunksAndGoesOnWithTheNextRequest) {
+TEST_P(HttpServerTest, StreamsInChunksAndGoesOnWithTheNextRequest) {
   Source source;
   std::promise<void> started;
   auto server = StartServer([&](HttpRequest request, std::shared_ptr<HttpReply> reply) {
@@ -159,7 +234,7 @@ TEST(HttpServerTest, StreamsInChunksAndGoesOnWithTheNextRequest) {
     reply->Stream({.content_type = "text/event-stream"}, [&] { return source.Next(); });
     started.set_value();
   });
-  Client client(*server);
+  Client client(*server, tls());
   client.Write("GET /stream HTTP/1.1\r\nHost: h\r\n\r\n");
   started.get_future().wait();
   EXPECT_THAT(client.ReadUntil("\r\n\r\n"), HasSubstr("Transfer-Encoding: chunked"));
@@ -172,7 +247,7 @@ TEST(HttpServerTest, StreamsInChunksAndGoesOnWithTheNextRequest) {
   source.reply.reset();
 }
 
-TEST(HttpServerTest, AClientThatGoesIsNoticedWhileItsAnswerIsMade) {
+TEST_P(HttpServerTest, AClientThatGoesIsNoticedWhileItsAnswerIsMade) {
   std::promise<void> asked, gone;
   std::shared_ptr<HttpReply> kept;
   auto server = StartServer([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
@@ -180,7 +255,7 @@ TEST(HttpServerTest, AClientThatGoesIsNoticedWhileItsAnswerIsMade) {
     kept = std::move(reply);
     asked.set_value();
   });
-  Client client(*server);
+  Client client(*server, tls());
   client.Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
   asked.get_future().wait();
   client.Close();
@@ -189,7 +264,7 @@ TEST(HttpServerTest, AClientThatGoesIsNoticedWhileItsAnswerIsMade) {
   kept.reset();
 }
 
-TEST(HttpServerTest, AClientThatReadsNothingIsGivenUp) {
+TEST_P(HttpServerTest, AClientThatReadsNothingIsGivenUp) {
   std::promise<void> gone;
   const std::string much(1 << 20, 'x');
   auto server = StartServer(
@@ -198,16 +273,66 @@ TEST(HttpServerTest, AClientThatReadsNothingIsGivenUp) {
         reply->OnGone([&] { gone.set_value(); });
       },
       {.write_timeout = std::chrono::milliseconds(50)});
-  Client client(*server);
+  Client client(*server, tls());
   client.Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
   gone.get_future().wait();
 }
 
-TEST(HttpServerTest, AnAddressThatIsTakenIsNamed) {
+TEST_P(HttpServerTest, AnAddressThatIsTakenIsNamed) {
   auto server = StartServer(Echo);
   auto second = HttpServer::Start({.address = server->address()}, Echo);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(Message(second.status()), HasSubstr(server->address()));
+}
+
+TEST(HttpServerTlsTest, OnlyCertificatesOfTheAuthorityAreLetIn) {
+  const auto own = test::MakeCertificate({.by = &Authority()});
+  auto store =
+      TlsStore::Open({test::TestFile("server.pem", own.cert), test::TestFile("server.key", own.key),
+                      test::TestFile("ca.pem", Authority().cert)});
+  ASSERT_TRUE(store.ok()) << store.status();
+  auto server = *HttpServer::Start({.tls = *store}, Echo);
+  const auto answer = [&](const test::Certificate* shown) {
+    Client client(*server, /*tls=*/true, shown);
+    client.Write("GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+    return client.ReadAll();
+  };
+  const auto known = test::MakeCertificate({.by = &Authority(), .client = true});
+  const auto stranger_ca = test::MakeCertificate({.name = "authority"});
+  const auto stranger = test::MakeCertificate({.by = &stranger_ca, .client = true});
+  const auto expired = test::MakeCertificate({.by = &Authority(), .client = true, .valid_s = -60});
+  EXPECT_THAT(answer(&known), StartsWith("HTTP/1.1 200"));
+  EXPECT_EQ(answer(nullptr), "");
+  EXPECT_EQ(answer(&stranger), "");
+  EXPECT_EQ(answer(&expired), "");
+}
+
+TEST(HttpServerTlsTest, NewConnectionsAreShownTheCertificateOfNow) {
+  const auto first = test::MakeCertificate({.name = "first", .by = &Authority()});
+  const auto second = test::MakeCertificate({.name = "second", .by = &Authority()});
+  const TlsFiles files{test::TestFile("server.pem", first.cert),
+                       test::TestFile("server.key", first.key)};
+  auto server = *HttpServer::Start({.tls = *TlsStore::Open(files)}, Echo);
+  Client before(*server, /*tls=*/true);
+  EXPECT_EQ(before.name(), "first");
+  test::TestFile("server.pem", second.cert);
+  test::TestFile("server.key", second.key);
+  EXPECT_EQ(Client(*server, /*tls=*/true).name(), "second");
+  before.Write("GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(before.ReadAll(), StartsWith("HTTP/1.1 200"));
+}
+
+// Nor does a client that speaks no TLS hold the connection.
+TEST(HttpServerTlsTest, AHandshakeThatDoesNotComeInTimeEndsItsConnection) {
+  const auto own = test::MakeCertificate({.by = &Authority()});
+  auto store = TlsStore::Open(
+      {test::TestFile("server.pem", own.cert), test::TestFile("server.key", own.key)});
+  auto server =
+      *HttpServer::Start({.tls = *store, .header_timeout = std::chrono::milliseconds(20)}, Echo);
+  EXPECT_EQ(Client(*server, /*tls=*/false).ReadAll(), "");
+  Client plain(*server, /*tls=*/false);
+  plain.Write("GET / HTTP/1.1\r\n\r\n");
+  EXPECT_THAT(plain.ReadAll(), testing::Not(HasSubstr("HTTP")));
 }
 
 }  // namespace

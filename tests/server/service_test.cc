@@ -62,8 +62,7 @@ class ServiceTest : public testing::Test {
     channel_ = grpc::CreateChannel(service_->address(), grpc::InsecureChannelCredentials());
     inference_ = v1::Inference::NewStub(channel_);
     control_ = v1::Control::NewStub(channel_);
-    client_ =
-        std::make_unique<GenerateClient>(GenerateClient::Options{.address = service_->address()});
+    client_ = std::make_unique<GenerateClient>(GenerateClient::Options{.channel = channel_});
   }
 
   const std::string& address() const { return service_->address(); }
