@@ -23,6 +23,12 @@ void FrontDoor::AddFlags(CLI::App& app) {
       ->transform(ListenAddress())
       ->type_name("HOST:PORT");
   app.add_option(
+         "--admin-addr", admin_addr_,
+         "where probes (/live, /ready) and /metrics are answered by HTTP, in plain text and "
+         "without keys; default: there is none")
+      ->transform(ListenAddress())
+      ->type_name("HOST:PORT");
+  app.add_option(
          "--api-keys", api_keys_,
          "a file of lines `TENANT SHA256-OF-THE-KEY [admin] [weight=X] [max-requests=N]`, as "
          "`trireme key` prints them; "
@@ -87,6 +93,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   ControllerService::Options options;
   options.address = grpc_addr_;
   options.http_address = http_addr_;
+  options.admin_address = admin_addr_;
   options.tls = tls_;
   options.api_keys = api_keys_;
   options.replica_secret = replica_secret_;
@@ -116,6 +123,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   ASSIGN_OR_RETURN(service_, ControllerService::Start(options));
   std::printf("listening %s\n", address().c_str());
   if (!http_addr_.empty()) std::printf("http %s\n", service_->http_address().c_str());
+  if (!admin_addr_.empty()) std::printf("admin %s\n", service_->admin_address().c_str());
   std::fflush(stdout);
   return absl::OkStatus();
 }

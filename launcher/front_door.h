@@ -14,9 +14,9 @@
 
 namespace trireme {
 
-// Prints `listening HOST:PORT` on stdout, `http HOST:PORT` where it does that, and `ready WHAT`
-// once the first replica is linked, for scripts that wait for them. Runs until SIGINT or SIGTERM,
-// or until Fail().
+// Prints `listening HOST:PORT` on stdout, `http HOST:PORT` and `admin HOST:PORT` where it does
+// that, and `ready WHAT` once the first replica is linked, for scripts that wait for them. Runs
+// until SIGINT or SIGTERM, or until Fail().
 class FrontDoor {
  public:
   void AddFlags(CLI::App& app);
@@ -54,6 +54,7 @@ class FrontDoor {
  private:
   std::string grpc_addr_ = "127.0.0.1:8070";
   std::string http_addr_;
+  std::string admin_addr_;
   std::string metrics_compat_ = "trireme";
   std::string api_keys_;
   TlsFiles tls_;

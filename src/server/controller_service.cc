@@ -10,6 +10,7 @@
 #include "grpcpp/health_check_service_interface.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
+#include "server/admin_service.h"
 #include "server/controller_loop.h"
 #include "server/convert.h"
 #include "server/generate_stream.h"
@@ -257,7 +258,8 @@ struct ControllerService::Impl {
 
   const Doorkeeper door;
   Metrics metrics;
-  std::unique_ptr<HttpService> http;  // outlives the loop, which may hold its answers
+  std::unique_ptr<HttpService> http;    // outlives the loop, which may hold its answers
+  std::unique_ptr<AdminService> admin;  // likewise
   ControllerLoop loop;
   InferenceService inference;
   ControlService control;
@@ -273,6 +275,7 @@ ControllerService::~ControllerService() { Stop(/*stop_replicas=*/false); }
 
 const std::string& ControllerService::address() const { return impl_->address; }
 const std::string& ControllerService::http_address() const { return impl_->http->address(); }
+const std::string& ControllerService::admin_address() const { return impl_->admin->address(); }
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
   RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
@@ -320,6 +323,10 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
                            {.server = {.address = options.http_address, .tls = certificates},
                             .version = options.version}));
   }
+  if (!options.admin_address.empty()) {
+    ASSIGN_OR_RETURN(impl->admin,
+                     AdminService::Start(impl->loop, impl->metrics, options.admin_address));
+  }
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
 }
@@ -331,6 +338,7 @@ void ControllerService::Stop(bool stop_replicas) {
   impl_->loop.Shutdown(stop_replicas);
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   if (impl_->http != nullptr) impl_->http->Stop();
+  if (impl_->admin != nullptr) impl_->admin->Stop();
   impl_->loop.Stop();
   {
     std::lock_guard lock(impl_->mutex);

@@ -18,6 +18,7 @@ class ControllerService {
   struct Options {
     std::string address = "127.0.0.1:0";  // HOST:PORT; port 0: any that is free
     std::string http_address;             // likewise; empty: no HTTP
+    std::string admin_address;            // likewise, in plain text: probes and metrics
     TlsFiles tls;                // of both; with `ca`, whoever dials must show a certificate
     std::string api_keys;        // a file of KeyFile's; empty: everybody may do everything
     std::string replica_secret;  // that replicas must know; empty: none
@@ -42,6 +43,7 @@ class ControllerService {
   // "HOST:PORT" with the port that was taken.
   const std::string& address() const;
   const std::string& http_address() const;
+  const std::string& admin_address() const;
 
   // No replica will come soon: see Controller::Outage.
   void Outage(const std::string& why);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "server/admin_service.h"
 #include "server/event_buffer.h"
 #include "server/json_body.h"
 #include "server/openai.h"
@@ -171,21 +172,8 @@ void RefuseMethod(HttpReply& reply, const HttpRequest& request, const char* allo
 
 }  // namespace
 
-// What needs no key: whether the server lives and is ready.
-bool HttpService::Probe(const HttpRequest& request, const Reply& reply) {
-  if (request.method != "GET") return false;
-  if (request.path == "/health") {
-    Health(reply);
-  } else if (request.path == "/live") {  // that the loop answers is what it is to live
-    loop_.Look([reply](const Controller&) { SendJson(*reply, {{"live", true}}); });
-  } else {
-    return false;
-  }
-  return true;
-}
-
 void HttpService::Handle(HttpRequest request, Reply reply) {
-  if (Probe(request, reply)) return;
+  if (AnswerProbe(loop_, request, reply)) return;
   const auto caller = door_.Admit(request.headers["authorization"]);
   if (!caller.ok()) return SendError(*reply, caller.status());
   const std::string& path = request.path;
@@ -209,12 +197,7 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   if (path == "/tokenize") return post([&] { Tokenize(request, reply); });
   if (path == "/detokenize") return post([&] { Detokenize(request, reply); });
   if (path == "/metrics") {
-    return get([&] {
-      loop_.Look([this, reply](const Controller& controller) {
-        reply->Send({.content_type = "text/plain; version=0.0.4; charset=utf-8",
-                     .body = metrics_.Render(controller)});
-      });
-    });
+    return get([&] { AnswerMetrics(loop_, metrics_, reply); });
   }
   if (path == "/version") return get([&] { SendJson(*reply, {{"version", options_.version}}); });
   OpenAiError error = ToOpenAiError(NotFound("there is nothing at ", path));
@@ -293,16 +276,6 @@ void HttpService::Detokenize(const HttpRequest& request, const Reply& reply) {
   loop_.Detokenize(model, tokens, /*skip_special_tokens=*/false, [reply](auto text) {
     if (!text.ok()) return SendError(*reply, text.status());
     SendJson(*reply, {{"prompt", *text}});
-  });
-}
-
-// Ready: a replica is linked, which has then run a forward pass.
-void HttpService::Health(const Reply& reply) {
-  loop_.Look([reply](const Controller& controller) {
-    const bool ready = !controller.replicas().empty();
-    reply->Send(
-        {.status = ready ? 200 : 503,
-         .body = Json{{"ready", ready}, {"replicas", controller.replicas().size()}}.dump()});
   });
 }
 

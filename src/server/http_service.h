@@ -38,7 +38,6 @@ class HttpService {
   HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
               Options options);
   void Handle(HttpRequest request, Reply reply);
-  bool Probe(const HttpRequest& request, const Reply& reply);
   using Parse = absl::StatusOr<CompletionCall>(const std::string& body, std::string* param);
   void Complete(Parse* parse, HttpRequest request, Caller caller, Reply reply);
   void StartCompletion(Parse* parse, const HttpRequest& request, const Caller& caller,
@@ -46,7 +45,6 @@ class HttpService {
   void Models(const Reply& reply, const std::string& name);
   void Tokenize(const HttpRequest& request, const Reply& reply);
   void Detokenize(const HttpRequest& request, const Reply& reply);
-  void Health(const Reply& reply);
 
   ControllerLoop& loop_;
   const Metrics& metrics_;

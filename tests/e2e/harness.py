@@ -181,6 +181,8 @@ class Server(Lines):
         self.address = self._expect("listening ")
         if "--http-addr" in args:
             self.http_address = self._expect("http ")
+        if "--admin-addr" in args:
+            self.admin_address = self._expect("admin ")
         self._expect("ready ")
 
     def _expect(self, start):

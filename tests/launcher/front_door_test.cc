@@ -1,6 +1,9 @@
 #include "launcher/front_door.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
 
 #include "comm/end_job.h"
 
@@ -12,6 +15,34 @@ TEST(DialAddress, AWildcardBecomesAHostThatCanBeDialled) {
   EXPECT_EQ(DialAddress("0.0.0.0:8070", false), "127.0.0.1:8070");
   EXPECT_EQ(DialAddress("[::]:8070", false), "127.0.0.1:8070");
   EXPECT_EQ(DialAddress("0.0.0.0:8070", true), HostName() + ":8070");
+}
+
+// What is wrong with these flags; empty: nothing.
+std::string Refusal(std::vector<std::string> arguments) {
+  FrontDoor door;
+  CLI::App app;
+  door.AddFlags(app);
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
+  app.parse(arguments);
+  return Message(door.Check());
+}
+
+TEST(FrontDoor, OtherHostsDialByTlsOrWithKeysOrWhereThatWasAskedFor) {
+  EXPECT_EQ(Refusal({}), "");
+  EXPECT_EQ(Refusal({"--grpc-addr", "[::1]:1", "--http-addr", "localhost:1"}), "");
+  for (const char* flag : {"--grpc-addr", "--http-addr"}) {
+    EXPECT_THAT(Refusal({flag, "0.0.0.0:1"}), testing::HasSubstr("other hosts can dial it"));
+    EXPECT_EQ(Refusal({flag, "0.0.0.0:1", "--tls-cert", "c", "--tls-key", "k"}), "");
+    EXPECT_EQ(Refusal({flag, "0.0.0.0:1", "--api-keys", "keys.txt"}), "");
+    EXPECT_EQ(Refusal({flag, "0.0.0.0:1", "--insecure"}), "");
+  }
+  EXPECT_EQ(Refusal({"--admin-addr", "0.0.0.0:1"}), "");  // no prompts there
+}
+
+TEST(FrontDoor, ACertificateComesWithItsKey) {
+  EXPECT_THAT(Refusal({"--tls-cert", "c"}), testing::HasSubstr("together"));
+  EXPECT_THAT(Refusal({"--tls-key", "k"}), testing::HasSubstr("together"));
+  EXPECT_THAT(Refusal({"--tls-client-ca", "a"}), testing::HasSubstr("--tls-cert"));
 }
 
 }  // namespace

@@ -1,0 +1,43 @@
+// What tells an operator's tools how the controller is, by HTTP and without keys: no prompt is
+// near.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/status.h"
+#include "server/controller_loop.h"
+#include "server/http_server.h"
+#include "server/metrics.h"
+
+namespace trireme {
+
+// Answers GET /live, /ready and /health, which is /ready; false: it is none of them.
+//   live:  the controller's loop turns, whatever replicas do; otherwise there is no answer
+//   ready: a replica is linked, which has then run a forward pass; otherwise 503
+bool AnswerProbe(ControllerLoop& loop, const HttpRequest& request,
+                 const std::shared_ptr<HttpReply>& reply);
+
+// Prometheus's text.
+void AnswerMetrics(ControllerLoop& loop, const Metrics& metrics,
+                   const std::shared_ptr<HttpReply>& reply);
+
+// The probes and /metrics on an address of their own.
+class AdminService {
+ public:
+  // The loop is to be stopped before this is destroyed: it may hold its answers.
+  static absl::StatusOr<std::unique_ptr<AdminService>> Start(ControllerLoop& loop,
+                                                             const Metrics& metrics,
+                                                             const std::string& address);
+
+  const std::string& address() const { return server_->address(); }
+
+  // Closes every connection.
+  void Stop() { server_->Stop(); }
+
+ private:
+  std::unique_ptr<HttpServer> server_;
+};
+
+}  // namespace trireme
