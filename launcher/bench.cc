@@ -142,7 +142,7 @@ class BenchEngine : public Command {
 
   absl::Status Run() override {
     ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
-    InitLog(StrCat("rank ", world->rank()), "warn");
+    InitLog({.role = "bench", .rank = world->rank()}, {.level = "warn"});
     options_.replica = replica_.Options();
     options_.replica.shape = shape_;
     return RunEngineBench(options_, *world, std::cout);

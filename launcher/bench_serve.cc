@@ -90,7 +90,7 @@ class BenchServe : public Command {
   }
 
   absl::Status Run() override {
-    InitLog("bench", "warn");
+    InitLog({.role = "bench"}, {.level = "warn"});
     options_.http = protocol_ == "http";
     options_.load.prompt_tokens = *ParseLengths(prompt_tokens_);
     options_.load.output_tokens = *ParseLengths(output_tokens_);

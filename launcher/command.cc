@@ -7,6 +7,7 @@
 #include <iostream>
 #include <thread>
 
+#include "base/log.h"
 #include "comm/launch.h"
 #include "launcher/version.h"
 
@@ -164,7 +165,12 @@ int Main(int argc, char** argv) {
   }
   absl::Status status = command->Run();
   if (absl::IsCancelled(status)) return kInterrupted;
-  return status.ok() ? 0 : Fail(kError, "trireme", Message(status));
+  if (status.ok()) return 0;
+  if (LogIsJson() && name != "worker") {  // a worker's last words are read by its supervisor
+    spdlog::critical("{}", Message(status));
+    return kError;
+  }
+  return Fail(kError, "trireme", Message(status));
 }
 
 }  // namespace trireme

@@ -192,10 +192,13 @@ void AddClientTls(CLI::App& app, ClientTls* tls) {
       ->type_name("NAME");
 }
 
-void AddLogLevel(CLI::App& app, std::string* level) {
-  app.add_option("--log-level", *level, "trace, debug, info, warn, error or off")
+void AddLog(CLI::App& app, LogOptions* log) {
+  app.add_option("--log-level", log->level, "trace, debug, info, warn, error or off")
       ->check(OneOf({"trace", "debug", "info", "warn", "error", "off"}))
       ->type_name("LEVEL");
+  app.add_option("--log-format", log->format, "text, or json: each line an object")
+      ->check(OneOf({"text", "json"}))
+      ->type_name("NAME");
 }
 
 }  // namespace trireme

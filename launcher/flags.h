@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
+#include "base/log.h"
 #include "base/status.h"
 #include "runtime/replica_rank.h"
 #include "server/grpc_tls.h"
@@ -57,7 +58,7 @@ void AddApiKey(CLI::App& app, std::string* key);
 // --tls and what belongs to it, for whoever dials a server.
 void AddClientTls(CLI::App& app, ClientTls* tls);
 
-// --log-level, for commands whose log somebody reads.
-void AddLogLevel(CLI::App& app, std::string* level);
+// --log-level and --log-format, for commands whose log somebody reads.
+void AddLog(CLI::App& app, LogOptions* log);
 
 }  // namespace trireme

@@ -62,7 +62,12 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
       ->type_name("NAME");
-  AddLogLevel(app, &log_level_);
+  app.add_option("--otlp-endpoint", otlp_endpoint_,
+                 "a collector of OpenTelemetry that is told of each request's spans, by OTLP over "
+                 "HTTP in JSON; default: there is none")
+      ->check(HttpUrlFlag())
+      ->type_name("http://HOST:PORT");
+  AddLog(app, &log_);
 }
 
 absl::Status FrontDoor::Check() const {
@@ -86,7 +91,7 @@ absl::Status FrontDoor::Check() const {
 }
 
 absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
-  InitLog("controller", log_level_);
+  InitLog({.role = "controller"}, log_);
   RaiseOpenFileLimit();
   interruption_.emplace();  // before other threads
   interruption_->Becomes([this] { Fail(absl::OkStatus()); });
@@ -101,6 +106,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.core.max_requests = max_requests_;
   options.core.max_ledger_bytes = max_ledger_bytes_;
   options.version = Version();
+  options.otlp_endpoint = otlp_endpoint_;
   if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
   options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
   options.core.heartbeat_interval =

@@ -9,6 +9,7 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/synchronization/mutex.h"
+#include "base/log.h"
 #include "launcher/signals.h"
 #include "server/controller_service.h"
 
@@ -43,7 +44,7 @@ class FrontDoor {
   void Close(bool stop_replicas) { service_->Stop(stop_replicas); }
 
   const std::string& address() const { return service_->address(); }
-  const std::string& log_level() const { return log_level_; }
+  const LogOptions& log() const { return log_; }
 
   const TlsFiles& tls() const { return tls_; }
 
@@ -56,6 +57,7 @@ class FrontDoor {
   std::string http_addr_;
   std::string admin_addr_;
   std::string metrics_compat_ = "trireme";
+  std::string otlp_endpoint_;
   std::string api_keys_;
   TlsFiles tls_;
   std::string replica_secret_;
@@ -63,7 +65,7 @@ class FrontDoor {
   size_t max_requests_ = ControllerOptions().max_requests;
   size_t max_ledger_bytes_ = ControllerOptions().max_ledger_bytes;
   bool insecure_ = false;
-  std::string log_level_ = "info";
+  LogOptions log_;
   absl::Mutex mutex_;
   bool ready_ ABSL_GUARDED_BY(mutex_) = false;
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mutex_);

@@ -110,7 +110,7 @@ class GenerateCommand : public Command {
         ->type_name("TIME");
     app.add_flag("--json", json_, "print one JSON object at the end instead of the text");
     app.add_flag("--timings", timings_, "print how fast it was on stderr");
-    AddLogLevel(app, &log_level_);
+    AddLog(app, &log_);
   }
 
   absl::Status Check() override {
@@ -132,7 +132,7 @@ class GenerateCommand : public Command {
   }
 
   absl::Status Run() override {
-    InitLog("generate", log_level_);
+    InitLog({.role = "generate"}, log_);
     RETURN_IF_ERROR(ReadChat());
     interruption_.emplace();  // before other threads
     return server_.empty() ? RunHere() : Ask();
@@ -154,7 +154,7 @@ class GenerateCommand : public Command {
   double reconnect_s_ = 0;
   bool json_ = false;
   bool timings_ = false;
-  std::string log_level_ = "warn";
+  LogOptions log_{.level = "warn"};
   std::optional<Interruption> interruption_;
 };
 

@@ -76,7 +76,10 @@ class ServeCommand : public Command {
     SupervisorOptions options;
     options.n_replicas = launch_ == Launch::kNone ? 0 : n_replicas_;
     options.command = [this](int replica) { return CommandOf(replica); };
-    options.on_line = [](int, const std::string& line) {
+    options.on_line = [](int replica, const std::string& line) {
+      if (LogIsJson() && !line.starts_with('{')) {  // mpirun's own
+        return spdlog::info("replica {}: {}", replica, line);
+      }
       std::fprintf(stderr, "%s\n", line.c_str());
     };
     options.on_hopeless = [this](int replica, const std::string& why) {
@@ -163,9 +166,9 @@ class ServeCommand : public Command {
 
   std::vector<std::string> WorkerCommandLine(int replica) const {
     const bool other_hosts = launch_ != Launch::kMpirun || NamesHosts(launch_args_);
-    std::vector<std::string> worker = {program_,       "worker",
-                                       "--controller", DialAddress(door_.address(), other_hosts),
-                                       "--log-level",  door_.log_level()};
+    std::vector<std::string> worker = {
+        program_,      "worker",          "--controller", DialAddress(door_.address(), other_hosts),
+        "--log-level", door_.log().level, "--log-format", door_.log().format};
     if (!served_name_.empty()) {
       worker.insert(worker.end(), {"--served-model-name", served_name_});
     }

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "server/http_post.h"
 #include "server/listen_address.h"
 
 namespace trireme {
@@ -117,6 +118,10 @@ CLI::Validator Size() {
 
 CLI::Validator ListenAddress() { return Address(0); }
 CLI::Validator DialledAddress() { return Address(1); }
+
+CLI::Validator HttpUrlFlag() {
+  return CLI::Validator([](std::string& text) { return Message(ParseHttpUrl(text).status()); }, "");
+}
 
 CLI::Validator ListOf(CLI::Validator each) {
   return CLI::Validator(

@@ -61,6 +61,9 @@ CLI::Validator Size();
 CLI::Validator ListenAddress();
 CLI::Validator DialledAddress();
 
+// http://HOST:PORT[/PATH]
+CLI::Validator HttpUrlFlag();
+
 // `each` for whatever stands between the commas.
 CLI::Validator ListOf(CLI::Validator each);
 

@@ -25,7 +25,7 @@ class WorkerCommand : public Command {
     app.add_option("--served-model-name", served_name_, "default: the directory's name")
         ->type_name("NAME");
     replica_.Add(app, ReplicaFlags::Model::kRequired);
-    AddLogLevel(app, &log_level_);
+    AddLog(app, &log_);
     app.add_option("--host-replicas", host_replicas_, "that share this host's memory")
         ->transform(AtLeast(1))
         ->type_name("N")
@@ -40,8 +40,7 @@ class WorkerCommand : public Command {
 
   absl::Status Run() override {
     ASSIGN_OR_RETURN(std::unique_ptr<World> world, JoinWorld());
-    const std::string replica = replica_index_ < 0 ? "" : StrCat("replica ", replica_index_, " ");
-    InitLog(StrCat(replica, "rank ", world->rank()), log_level_);
+    InitLog({.role = "worker", .replica = replica_index_, .rank = world->rank()}, log_);
     ReplicaOptions options = replica_.Options();
     options.host_replicas = host_replicas_;
     options.served_name = served_name_;
@@ -63,7 +62,7 @@ class WorkerCommand : public Command {
   ReplicaClient::Options client_;
   double controller_timeout_s_ = 60;
   std::string served_name_;
-  std::string log_level_ = "info";
+  LogOptions log_;
   int replica_index_ = -1;
   int host_replicas_ = 1;
 };

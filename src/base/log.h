@@ -1,12 +1,27 @@
-// The log: lines on stderr, `time level [who] message`. stdout belongs to what the user asked for.
+// The log: lines on stderr, for people (`time level [who] message`) or, each a JSON object, for
+// programs. stdout belongs to what the user asked for.
 #pragma once
+
+#include <string>
 
 #include "spdlog/spdlog.h"
 
 namespace trireme {
 
-// `who` names this process in each line, for example "controller" or "replica 0 rank 3".
-// `level`: trace, debug, info, warn, error or off.
-void InitLog(const std::string& who, const std::string& level);
+// Which process a line is of.
+struct LogRole {
+  std::string role;  // "controller", "worker", …
+  int replica = -1;  // -1: none
+  int rank = -1;
+};
+
+struct LogOptions {
+  std::string level = "info";   // trace, debug, info, warn, error or off
+  std::string format = "text";  // text or json: ts, level, role, replica, rank, message
+};
+
+void InitLog(const LogRole& who, const LogOptions& options);
+
+bool LogIsJson();
 
 }  // namespace trireme

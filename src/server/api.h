@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "runtime/request.h"
+#include "server/trace_context.h"
 
 namespace trireme {
 
@@ -71,6 +72,7 @@ struct GenerateRequest {
   std::optional<double> detach_s;  // goes on without its client, that may come back so much later
   std::optional<std::map<uint32_t, Held>> resume;  // it has come back, with this of each choice
   std::string digest;  // of what the client sent but `resume`: equal ones ask for the same
+  TraceContext trace;  // no trace_id: none
 };
 
 struct Accepted {

@@ -242,10 +242,14 @@ void ControllerLoop::Do(WriteLog& a) {
 uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_event) {
   const uint64_t key = ++last_key_;
   const Time arrived = Now();
+  auto model = models_.Resolve(request.model);
+  if (options_.watch) {
+    on_event =
+        options_.watch(request, model.ok() ? (*model)->name : request.model, std::move(on_event));
+  }
   Post([this, key, on_event = std::move(on_event)](Time, Actions&) mutable {
     clients_.emplace(key, std::move(on_event));
   });
-  auto model = models_.Resolve(request.model);
   if (!model.ok() || (!request.text.has_value() && request.chat == nullptr)) {
     Admit(key, arrived, std::move(request), std::move(model));
     return key;

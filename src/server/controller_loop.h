@@ -43,6 +43,9 @@ class ControllerLoop {
     size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
     // Where the ledger is written, with what an earlier controller left; none: in memory alone.
     std::function<absl::StatusOr<std::unique_ptr<LedgerStore>>(const ModelRegistry&)> open_ledger;
+    // What a request's events go through on their way to the client; `model`: its name.
+    std::function<EventCallback(const GenerateRequest&, const std::string& model, EventCallback)>
+        watch;
     // All of these are called on the loop's thread.
     std::function<void(const Observe&)> on_observe;
     // The number of linked replicas has changed.

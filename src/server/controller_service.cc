@@ -22,6 +22,7 @@
 #include "server/listen_address.h"
 #include "server/metrics.h"
 #include "server/replica_stream.h"
+#include "server/tracer.h"
 #include "trireme/replica/v1/replica.grpc.pb.h"
 #include "trireme/v1/control.grpc.pb.h"
 #include "trireme/v1/inference.grpc.pb.h"
@@ -47,7 +48,9 @@ class InferenceService : public v1::Inference::CallbackService {
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
       CallbackServerContext* context, const v1::GenerateRequest* request) override {
-    return GenerateStream::Start(loop_, Admit(*context), *request);
+    TraceContext trace = ContinueTrace(Metadata(*context, kTraceHeader));
+    context->AddInitialMetadata(kTraceHeader, trace.Header());
+    return GenerateStream::Start(loop_, Admit(*context), std::move(trace), *request);
   }
 
   ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
@@ -222,12 +225,15 @@ decltype(ControllerLoop::Options::open_ledger) OpensLedger(const std::string& di
 }  // namespace
 
 struct ControllerService::Impl {
-  Impl(const Options& options, std::unique_ptr<KeyFile> keys)
+  Impl(const Options& options, std::unique_ptr<KeyFile> keys,
+       std::unique_ptr<SpanExporter> exporter)
       : door(std::move(keys), options.replica_secret),
+        spans(std::move(exporter)),
         metrics(options.metrics_prefix),
         loop({.core = options.core,
               .tokenizer_threads = options.tokenizer_threads,
               .open_ledger = OpensLedger(options.ledger_dir),
+              .watch = Watch(),
               .on_observe = [this](const Observe& observed) { metrics.Add(observed); },
               .on_replicas =
                   [this, tell = options.on_replicas](size_t n) {
@@ -239,6 +245,13 @@ struct ControllerService::Impl {
         inference(loop, door),
         control(loop, door, options.version),
         replicas(loop, door) {}
+
+  decltype(ControllerLoop::Options::watch) Watch() {
+    if (spans == nullptr) return nullptr;
+    return [this](const GenerateRequest& request, const std::string& model, EventCallback next) {
+      return WatchRequest(*spans, request, model, std::move(next));
+    };
+  }
 
   void SetReady(bool now_ready) {
     std::lock_guard lock(mutex);
@@ -257,6 +270,7 @@ struct ControllerService::Impl {
   grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
 
   const Doorkeeper door;
+  const std::unique_ptr<SpanExporter> spans;  // null: nobody wants them
   Metrics metrics;
   std::unique_ptr<HttpService> http;    // outlives the loop, which may hold its answers
   std::unique_ptr<AdminService> admin;  // likewise
@@ -292,7 +306,12 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   if (options.tls.any()) {
     ASSIGN_OR_RETURN(certificates, TlsStore::Open(options.tls));
   }
-  auto impl = std::make_unique<Impl>(options, std::move(keys));
+  std::unique_ptr<SpanExporter> spans;
+  if (!options.otlp_endpoint.empty()) {
+    ASSIGN_OR_RETURN(spans, SpanExporter::Start(
+                                {.endpoint = options.otlp_endpoint, .version = options.version}));
+  }
+  auto impl = std::make_unique<Impl>(options, std::move(keys), std::move(spans));
   impl->credentials = ServerCredentials(certificates);
   RETURN_IF_ERROR(impl->loop.Restore());
   int port = 0;

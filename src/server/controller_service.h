@@ -24,7 +24,8 @@ class ControllerService {
     std::string replica_secret;  // that replicas must know; empty: none
     std::string ledger_dir;      // where the ledger is kept; empty: in memory alone
     std::string metrics_prefix = "trireme_";
-    std::string version;  // of the program
+    std::string otlp_endpoint;  // of a collector of spans (tracer.h); empty: none
+    std::string version;        // of the program
     ControllerOptions core;
     int tokenizer_threads = 2;
     // The number of linked replicas has changed; on a thread of the controller's, must not block.

@@ -9,7 +9,7 @@
 namespace trireme {
 
 GenerateStream* GenerateStream::Start(ControllerLoop& loop, absl::StatusOr<Caller> caller,
-                                      const v1::GenerateRequest& proto) {
+                                      TraceContext trace, const v1::GenerateRequest& proto) {
   std::shared_ptr<GenerateStream> stream(new GenerateStream(loop));
   stream->self_ = stream;
   auto request = FromProto(proto);
@@ -19,6 +19,7 @@ GenerateStream* GenerateStream::Start(ControllerLoop& loop, absl::StatusOr<Calle
     stream->Tell(request.status());
   } else {
     Own(*caller, *request);
+    request->trace = std::move(trace);
     stream->key_ = loop.Generate(*std::move(request),
                                  [stream](Event&& event) { stream->Tell(std::move(event)); });
   }

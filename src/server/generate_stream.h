@@ -18,7 +18,7 @@ namespace trireme {
 class GenerateStream : public grpc::ServerWriteReactor<v1::GenerateEvent> {
  public:
   static GenerateStream* Start(ControllerLoop& loop, absl::StatusOr<Caller> caller,
-                               const v1::GenerateRequest& request);
+                               TraceContext trace, const v1::GenerateRequest& request);
 
   void OnWriteDone(bool ok) override;
   void OnCancel() override;

@@ -45,9 +45,11 @@ void SendError(HttpReply& reply, const absl::Status& status, const std::string& 
 // One call of completions or chats: its requests' events, as fast as the client takes them.
 class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
  public:
-  CompletionStream(ControllerLoop& loop, CompletionCall call, std::shared_ptr<HttpReply> reply)
+  CompletionStream(ControllerLoop& loop, CompletionCall call, TraceContext trace,
+                   std::shared_ptr<HttpReply> reply)
       : loop_(loop),
         call_(std::move(call)),
+        trace_(std::move(trace)),
         reply_(std::move(reply)),
         pending_(call_.requests.size()) {}
 
@@ -59,6 +61,8 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
     }
     std::vector<uint64_t> keys;
     for (size_t i = 0; i < call_.requests.size(); ++i) {
+      call_.requests[i].trace = trace_;
+      if (i > 0) call_.requests[i].trace.span_id = NewSpanId();
       keys.push_back(loop_.Generate(
           std::move(call_.requests[i]),
           [self = shared_from_this(), i](Event&& event) { self->Tell(i, std::move(event)); }));
@@ -85,7 +89,7 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
         SendError(*reply_, *answer_->error());
         CancelAll();
       } else {
-        reply_->Send({.body = answer_->Whole()});
+        reply_->Send({.body = answer_->Whole(), .headers = {{kTraceHeader, trace_.Header()}}});
       }
       return;
     }
@@ -101,9 +105,9 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
     const bool begins = !std::exchange(begun_, true);
     lock.unlock();
     if (!begins) return reply_->Wake();
-    reply_->Stream(
-        {.content_type = "text/event-stream", .headers = {{"Cache-Control", "no-cache"}}},
-        [self = shared_from_this()] { return self->Next(); });
+    reply_->Stream({.content_type = "text/event-stream",
+                    .headers = {{"Cache-Control", "no-cache"}, {kTraceHeader, trace_.Header()}}},
+                   [self = shared_from_this()] { return self->Next(); });
   }
 
   HttpReply::Chunk Next() {
@@ -134,6 +138,7 @@ class CompletionStream : public std::enable_shared_from_this<CompletionStream> {
 
   ControllerLoop& loop_;
   CompletionCall call_;
+  const TraceContext trace_;
   const std::shared_ptr<HttpReply> reply_;
   std::mutex mutex_;
   std::optional<CompletionAnswer> answer_ ABSL_GUARDED_BY(mutex_);
@@ -227,7 +232,10 @@ void HttpService::StartCompletion(Parse* parse, const HttpRequest& request, cons
   }
   auto model = loop_.models().Resolve(call->model);
   if (!model.ok()) return SendError(*reply, model.status(), "model");
-  std::make_shared<CompletionStream>(loop_, *std::move(call), reply)->Start(**model);
+  const auto header = request.headers.find(kTraceHeader);
+  TraceContext trace = ContinueTrace(header == request.headers.end() ? "" : header->second);
+  std::make_shared<CompletionStream>(loop_, *std::move(call), std::move(trace), reply)
+      ->Start(**model);
 }
 
 void HttpService::Models(const Reply& reply, const std::string& name) {

@@ -170,6 +170,21 @@ TEST_F(ServiceTest, LongPromptsReachTheirReplica) {
   }
 }
 
+TEST_F(ServiceTest, TellsTheCallerOfItsTrace) {
+  grpc::ClientContext context;
+  context.AddMetadata("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
+  auto stream = inference_->Generate(&context, v1::GenerateRequest());
+  v1::GenerateEvent event;
+  while (stream->Read(&event)) {
+  }
+  stream->Finish();
+  const auto& metadata = context.GetServerInitialMetadata();
+  ASSERT_EQ(metadata.count("traceparent"), 1u);
+  const auto header = metadata.find("traceparent")->second;
+  EXPECT_THAT(std::string(header.data(), header.size()),
+              testing::StartsWith("00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+}
+
 TEST_F(ServiceTest, ManyStreamsOverTwoReplicas) {
   LinkedReplica a(address()), b(address());
   a.replica.LetSteps(0);  // until both have some
