@@ -1,14 +1,25 @@
 #include "server/model.h"
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
 namespace trireme {
 namespace {
 
+bool HasControls(const std::string& text) {
+  return std::ranges::any_of(text, [](unsigned char c) { return c < ' ' || c == 0x7f; });
+}
+
 absl::Status Check(const ReplicaInfo& info) {
   if (info.model.empty()) return InvalidArgument("the replica names no model");
   if (info.fingerprint.empty()) return InvalidArgument("the replica has no fingerprint");
+  std::vector<std::string> names = info.hosts;
+  names.insert(names.end(), {info.model, info.fingerprint, info.dtype, info.activations,
+                             info.device, info.version});
+  if (std::ranges::any_of(names, HasControls)) {
+    return InvalidArgument("the replica names itself with control characters");
+  }
   if (info.vocab_size < 1) return InvalidArgument("vocab_size is ", info.vocab_size);
   if (info.context_length < 2) return InvalidArgument("context_length is ", info.context_length);
   if (info.max_rows < 1) return InvalidArgument("max_rows is ", info.max_rows);
