@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Chaos: two replicas of tp 2, 32 closed-loop clients (half over HTTP, half over gRPC) with sampled
-requests, choices and stop strings; every few seconds something fails: a rank is killed, crashes or
+requests, choices, stop strings and logprobs; every few seconds something fails: a rank is killed, crashes or
 hangs, mpirun is killed, a replica is drained, the controller with all its replicas is killed and
 started again. Whatever happens, every request ends with exactly what it would have been undisturbed.
 
@@ -61,6 +61,13 @@ class Request:
         if i % 3 == 0:
             self.body["stop"] = [" the"]
             self.flags += ["--stop", " the"]
+        if i % 5 == 1:
+            self.body["logprobs"] = 1
+            self.flags += ["--logprobs", "1"]
+
+
+def rounded(logprobs):
+    return tuple(round(logprob, 5) for logprob in logprobs)
 
 
 class Disturbed(Exception):
@@ -68,7 +75,7 @@ class Disturbed(Exception):
 
 
 def stream_once(body, heard):
-    """The texts by choice; `heard` is called with each piece of news."""
+    """Text and logprobs by choice; `heard` is called with each piece of news."""
     host, port = ADDRESSES[3].split(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE_S)
     try:
@@ -77,18 +84,20 @@ def stream_once(body, heard):
         if answer.status == 503:
             raise Disturbed(answer.read())
         check_equal(answer.status, 200, f"the status of {body}: {answer.read() if answer.status != 200 else ''}")
-        texts = collections.defaultdict(str)
+        choices = collections.defaultdict(lambda: ("", ()))
         for line in answer:
             if not line.startswith(b"data: "):
                 continue
             data = line[len(b"data: "):].strip()
             if data == b"[DONE]":
-                return [texts[i] for i in sorted(texts)]
+                return [choices[i] for i in sorted(choices)]
             event = json.loads(data)
             if "error" in event:
                 raise Disturbed(event["error"])
             for choice in event["choices"]:
-                texts[choice["index"]] += choice["text"]
+                text, logprobs = choices[choice["index"]]
+                more = (choice.get("logprobs") or {"token_logprobs": []})["token_logprobs"]
+                choices[choice["index"]] = (text + choice["text"], logprobs + rounded(more))
             heard()
         raise Disturbed("the stream ended early")
     except (OSError, http.client.HTTPException) as error:
@@ -113,13 +122,13 @@ class Client(threading.Thread):
             i = self.choose.randrange(N_REQUESTS)
             name = f"c{self.index}-{self.n_done}"
             ask = self.ask_http if self.index % 2 else self.ask_grpc
-            texts = ask(i, name)
+            answer = ask(i, name)
             self.n_done += 1
-            if texts is None:
+            if answer is None:
                 self.n_lost += 1
-            elif texts != undisturbed[i]:
+            elif answer != undisturbed[i]:
                 self.n_differing += 1
-                self.wrong.append(f"{name}: request {i}: {texts} instead of {undisturbed[i]}")
+                self.wrong.append(f"{name}: request {i}: {answer} instead of {undisturbed[i]}")
 
     def ask_http(self, i, name):
         body = requests[i].body | {"request_id": name}
@@ -149,7 +158,8 @@ class Client(threading.Thread):
                  "--reconnect", f"{PATIENCE_S}s"], env=ENV, text=True, capture_output=True)
             if done.returncode == 0:
                 answer = json.loads(done.stdout)
-                return [c["text"] for c in answer.get("choices", [answer])]
+                return [(c["text"], rounded(l["logprob"] for l in c.get("logprobs", [])))
+                        for c in answer.get("choices", [answer])]
             # Nobody was there when it dialled; it holds nothing, so it asks again.
             if "UNAVAILABLE" in done.stderr and time.monotonic() < give_up:
                 self.n_back += 1
