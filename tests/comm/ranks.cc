@@ -47,7 +47,7 @@ class SumOps : public Ops {
   void Synchronize() override {}
   void Upload(Tensor to, const void* from) override { std::memcpy(to.raw(), from, to.bytes()); }
   void Download(void* to, Tensor from) override { std::memcpy(to, from.raw(), from.bytes()); }
-  void Ban(Tensor, std::span<const int32_t>, int64_t) override { CHECK(false); }
+  void EditLogits(Tensor, std::span<const LogitEdit>, int64_t) override { CHECK(false); }
   std::unique_ptr<Readback> MakeReadback(size_t) override { return nullptr; }
   absl::StatusOr<std::unique_ptr<Weight>> Pack(const MatrixSource&, const WeightSpec&) override {
     return Unimplemented("Pack");
@@ -74,6 +74,10 @@ class SumOps : public Ops {
   }
   void DrawBest(Tensor, Tensor, std::span<const Draw>, Tensor, int64_t) override { CHECK(false); }
   void PickWinners(Tensor, Tensor) override { CHECK(false); }
+  void Logprobs(Tensor, Tensor, std::span<const int64_t>, Tensor,
+                std::span<const LogprobRow>) override {
+    CHECK(false);
+  }
   void Feed(Tensor, Tensor) override { CHECK(false); }
 };
 

@@ -181,7 +181,7 @@ TEST_P(LayoutTest, SameBitsUnderPreemption) {
   ReplicaOptions options = Base(GetParam());
   // So few blocks that running sequences lose theirs.
   options.kv_cache_bytes = 8 * KvBlockBytes(GetParam(), options.layout);
-  const Outcome few = RunOnThreads(options, Requests());
+  const Outcome few = RunOnThreads(options, Requests(), {.ahead = false});
   EXPECT_GT(few.stats.preemptions, 0);
   ExpectSameBits(few, Reference(GetParam()), "preempted");
   options.kv_cache_bytes = 6 * KvBlockBytes(GetParam(), options.layout);
