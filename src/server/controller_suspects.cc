@@ -44,7 +44,8 @@ void Controller::Isolate(Time now, const ModelPtr& model, Actions& out) {
   if (auto queue = queues_.find(model); queue != queues_.end()) {
     for (uint64_t id : queue->second.suspects()) suspects.push_back(ledger_.Find(id));
   }
-  for (auto& [link, replica] : router_.replicas()) {
+  for (auto& linked : router_.replicas()) {
+    LinkedReplica& replica = linked.second;
     if (!replica.isolating || replica.model != model) continue;
     replica.isolating =
         std::ranges::any_of(suspects, [&](auto* entry) { return replica.Serves(*entry); }) ||
