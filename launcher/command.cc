@@ -129,9 +129,8 @@ int Main(int argc, char** argv) {
     return 0;
   }
   const auto& commands = Commands();
-  const bool two_words = std::ranges::any_of(commands, [&](const CommandEntry& e) {
-    return std::string(e.name).starts_with(name + " ");
-  });
+  const bool two_words = std::ranges::any_of(
+      commands, [&](const CommandEntry& e) { return std::string(e.name).starts_with(name + " "); });
   if (two_words && argc > 2) {
     const std::string second = argv[2];
     if (second == "--help" || second == "-h") {

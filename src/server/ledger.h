@@ -55,11 +55,11 @@ struct LedgerEntry {
   std::string fingerprint;
   std::vector<TokenLogprobs> logprobs;         // of emitted_ids, where they were asked for
   std::vector<TokenLogprobs> prompt_logprobs;  // told with the first id, or at the end
-  std::optional<uint64_t> link;  // where it runs
-  int64_t tokens_left = 0;       // that its replica has to compute for it, at most
-  bool in_service = false;       // for its tenant's account (FairQueue)
-  double charged = 0;            // tokens, to its tenant
-  std::vector<uint64_t> prefix;  // PrefixIndex::Chain of its prompt
+  std::optional<uint64_t> link;                // where it runs
+  int64_t tokens_left = 0;                     // that its replica has to compute for it, at most
+  bool in_service = false;                     // for its tenant's account (FairQueue)
+  double charged = 0;                          // tokens, to its tenant
+  std::vector<uint64_t> prefix;                // PrefixIndex::Chain of its prompt
 
   int32_t cached_tokens = 0;
   std::optional<Time> handed_over;  // first time
