@@ -1,6 +1,7 @@
 #include <utility>
 
 #include "server/convert.h"
+#include "server/json_body.h"
 
 namespace trireme {
 
@@ -17,17 +18,10 @@ constexpr const char* kName = "name";
 
 absl::StatusOr<Json> ParseObject(const std::string& text, const std::string& field) {
   if (text.empty()) return Json::object();
-  constexpr int kMostDepth = 64;
-  bool too_deep = false;
-  const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMostDepth;
-    return !too_deep;
-  };
-  Json json = Json::parse(text, shallow, /*allow_exceptions=*/false);
-  if (too_deep || !json.is_object()) {
-    return InvalidArgument(field, ": expected a JSON object, at most ", kMostDepth, " levels deep");
-  }
-  return json;
+  auto json = ParseShallowJson(text);
+  if (json.ok() && json->is_object()) return json;
+  return InvalidArgument(field, ": expected a JSON object, at most ", kMostJsonDepth,
+                         " levels deep");
 }
 
 std::string Text(const Json& json, const char* field) {

@@ -17,18 +17,26 @@ std::string Brief(const nlohmann::ordered_json& value) {
 
 }  // namespace
 
-absl::StatusOr<JsonBody> JsonBody::Parse(const std::string& text) {
-  constexpr int kMostDepth = 64;
+absl::StatusOr<nlohmann::ordered_json> ParseShallowJson(const std::string& text) {
+  using Json = nlohmann::ordered_json;
   bool too_deep = false;
   const auto shallow = [&](int depth, Json::parse_event_t, Json&) {
-    too_deep = too_deep || depth > kMostDepth;
+    too_deep = too_deep || depth > kMostJsonDepth;
     return !too_deep;
   };
   Json json = Json::parse(text, shallow, /*allow_exceptions=*/false);
-  if (too_deep) return InvalidArgument("the body is JSON more than ", kMostDepth, " levels deep");
-  if (json.is_discarded()) return InvalidArgument("the body is not JSON in UTF-8");
-  if (!json.is_object()) return InvalidArgument("the body is ", Brief(json), ", not a JSON object");
-  return JsonBody(std::move(json));
+  if (too_deep) return InvalidArgument("JSON more than ", kMostJsonDepth, " levels deep");
+  if (json.is_discarded()) return InvalidArgument("not JSON in UTF-8");
+  return json;
+}
+
+absl::StatusOr<JsonBody> JsonBody::Parse(const std::string& text) {
+  auto json = ParseShallowJson(text);
+  if (!json.ok()) return InvalidArgument("the body is ", Message(json.status()));
+  if (!json->is_object()) {
+    return InvalidArgument("the body is ", Brief(*json), ", not a JSON object");
+  }
+  return JsonBody(*std::move(json));
 }
 
 const JsonBody::Json* JsonBody::Find(const char* field) const {

@@ -13,6 +13,11 @@
 
 namespace trireme {
 
+// What a client sent as JSON, of so many levels at most. INVALID_ARGUMENT saying what it is
+// instead.
+inline constexpr int kMostJsonDepth = 64;
+absl::StatusOr<nlohmann::ordered_json> ParseShallowJson(const std::string& text);
+
 class JsonBody {
  public:
   using Json = nlohmann::ordered_json;
