@@ -60,6 +60,7 @@ class BenchServe : public Command {
         ->check(OneOf({"grpc", "http"}))
         ->type_name("NAME");
     AddApiKey(app, &options_.target.api_key);
+    AddClientTls(app, &options_.target.tls);
     app.add_option("--served-model-name", options_.target.model, "which of its models")
         ->type_name("NAME");
     AddLoad(app);

@@ -7,7 +7,7 @@
 namespace trireme {
 namespace {
 
-void WriteDown(const Event& event, Timeline& timeline) {
+void WriteDown(const Event& event, const ClientTls& tls, Timeline& timeline) {
   const Time now = std::chrono::steady_clock::now();
   if (const auto* delta = std::get_if<Delta>(&event)) {
     timeline.Tokens(now, static_cast<int32_t>(delta->ids.size()));
@@ -16,21 +16,19 @@ void WriteDown(const Event& event, Timeline& timeline) {
     timeline.server_queue_s = finished->timings.queue_s;
   } else if (const auto* status = std::get_if<absl::Status>(&event)) {
     timeline.error_kind = absl::StatusCodeToString(status->code());
-    timeline.error = Message(*status);
+    timeline.error = Message(Explain(*status, tls));
   }
   if (IsLast(event)) timeline.ended = now;
 }
 
 class GrpcTarget : public Target {
  public:
-  explicit GrpcTarget(const TargetOptions& options)
-      : options_(options),
-        client_({.channel = Dial(options.address, ClientTls(), TlsPem()),
-                 .api_key = options.api_key}) {}
+  GrpcTarget(const TargetOptions& options, std::shared_ptr<grpc::Channel> channel)
+      : options_(options), client_({.channel = std::move(channel), .api_key = options.api_key}) {}
 
   absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& text) override {
     auto ids = client_.Tokenize(options_.model, text);
-    if (!ids.ok()) return Annotate(ids.status(), options_.address);
+    if (!ids.ok()) return Annotate(Explain(ids.status(), options_.tls), options_.address);
     return ids;
   }
 
@@ -43,8 +41,8 @@ class GrpcTarget : public Target {
     request.ignore_eos = true;
     request.temperature = options_.temperature;
     request.seed = load.seed;
-    client_.Generate(request, [timeline, done = std::move(done)](Event&& event) {
-      WriteDown(event, *timeline);
+    client_.Generate(request, [this, timeline, done = std::move(done)](Event&& event) {
+      WriteDown(event, options_.tls, *timeline);
       if (IsLast(event)) done();
     });
   }
@@ -56,8 +54,9 @@ class GrpcTarget : public Target {
 
 }  // namespace
 
-std::unique_ptr<Target> MakeGrpcTarget(const TargetOptions& options) {
-  return std::make_unique<GrpcTarget>(options);
+absl::StatusOr<std::unique_ptr<Target>> MakeGrpcTarget(const TargetOptions& options) {
+  ASSIGN_OR_RETURN(auto channel, Dial(options.address, options.tls));
+  return std::make_unique<GrpcTarget>(options, std::move(channel));
 }
 
 }  // namespace trireme

@@ -11,6 +11,7 @@
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
 #include "nlohmann/json.hpp"
+#include "server/http_stream.h"
 
 namespace trireme {
 namespace {
@@ -60,6 +61,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   void Connect();
+  void Handshake();
   void Write();
   void ReadHeader();
   void ReadBody();
@@ -71,7 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void End();
 
   HttpTarget& target_;
-  beast::tcp_stream stream_;
+  HttpStream stream_;
   beast::flat_buffer buffer_;
   std::optional<http::response_parser<http::string_body>> parser_;
   SseReader events_;
@@ -83,8 +85,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
 class HttpTarget : public Target {
  public:
-  HttpTarget(TargetOptions options, tcp::resolver::results_type endpoints)
-      : options_(std::move(options)), endpoints_(std::move(endpoints)) {
+  HttpTarget(TargetOptions options, std::string host, tcp::resolver::results_type endpoints,
+             std::shared_ptr<HttpStream::Tls> tls)
+      : options_(std::move(options)),
+        server_name_(options_.tls.server_name.empty() ? std::move(host) : options_.tls.server_name),
+        endpoints_(std::move(endpoints)),
+        tls_(std::move(tls)) {
     thread_ = std::thread([this] { context_.run(); });
   }
   ~HttpTarget() override {
@@ -103,14 +109,17 @@ class HttpTarget : public Target {
   absl::StatusOr<Json> Ask(const Request& request) const;
 
   TargetOptions options_;
+  const std::string server_name_;  // that its certificate is for
   const tcp::resolver::results_type endpoints_;
+  const std::shared_ptr<HttpStream::Tls> tls_;  // null: plain bytes
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> guard_{context_.get_executor()};
   std::vector<std::shared_ptr<Connection>> idle_;  // of the thread
   std::thread thread_;
 };
 
-Connection::Connection(HttpTarget& target) : target_(target), stream_(target.context_) {}
+Connection::Connection(HttpTarget& target)
+    : target_(target), stream_(tcp::socket(target.context_), target.tls_) {}
 
 void Connection::Start(std::shared_ptr<Call> call) {
   call_ = std::move(call);
@@ -123,13 +132,22 @@ void Connection::Start(std::shared_ptr<Call> call) {
 }
 
 void Connection::Connect() {
-  stream_.async_connect(target_.endpoints_,
-                        [self = shared_from_this()](error_code error, const tcp::endpoint&) {
-                          if (error) return self->Broken(error);
-                          self->connected_ = true;
-                          self->stream_.socket().set_option(tcp::no_delay(true), error);
-                          self->Write();
-                        });
+  stream_.tcp().async_connect(target_.endpoints_,
+                              [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+                                if (error) return self->Broken(error);
+                                self->connected_ = true;
+                                self->stream_.tcp().socket().set_option(tcp::no_delay(true), error);
+                                self->stream_.is_tls() ? self->Handshake() : self->Write();
+                              });
+}
+
+void Connection::Handshake() {
+  stream_.ExpectServer(target_.server_name_);
+  stream_.AsyncHandshake(HttpStream::Side::client, [self = shared_from_this()](error_code error) {
+    if (!error) return self->Write();
+    self->connected_ = false;
+    self->Fail("TLS", self->stream_.WhyNot(error));
+  });
 }
 
 void Connection::Write() {
@@ -193,12 +211,9 @@ void Connection::OnData(std::string_view data) {
 }
 
 void Connection::Broken(error_code error) {
-  error_code ignored;
-  stream_.socket().close(ignored);
   connected_ = false;
-  buffer_.clear();
-  if (std::exchange(reused_, false)) {  // closed while it was idle: nobody has read the request
-    return Start(std::exchange(call_, nullptr));
+  if (reused_) {  // closed while it was idle: nobody has read the request
+    return std::make_shared<Connection>(target_)->Start(std::exchange(call_, nullptr));
   }
   Fail("connection", error.message());
 }
@@ -244,13 +259,27 @@ Request HttpTarget::MakeRequest(http::verb verb, const std::string& path,
 
 absl::StatusOr<Json> HttpTarget::Ask(const Request& request) const {
   asio::io_context context;
-  beast::tcp_stream stream(context);
+  HttpStream stream(tcp::socket(context), tls_);
   beast::flat_buffer buffer;
   Response response;
   error_code error;
-  stream.connect(endpoints_, error);
-  if (!error) http::write(stream, request, error);
-  if (!error) http::read(stream, buffer, response, error);
+  const auto await = [&](auto&& start) {
+    if (error) return;
+    start([&error](error_code e, auto&&...) { error = e; });
+    context.restart();
+    context.run();
+  };
+  await([&](auto done) { stream.tcp().async_connect(endpoints_, done); });
+  if (!error && stream.is_tls()) {
+    stream.ExpectServer(server_name_);
+    await([&](auto done) { stream.AsyncHandshake(HttpStream::Side::client, done); });
+    if (error) return Unavailable(options_.address, ": TLS fails: ", stream.WhyNot(error));
+  }
+  await([&](auto done) { http::async_write(stream, request, done); });
+  await([&](auto done) { http::async_read(stream, buffer, response, done); });
+  if (error == http::error::end_of_stream && !stream.is_tls()) {
+    return Unavailable(options_.address, ": it hangs up; does it want TLS (--tls or --tls-ca)?");
+  }
   if (error) return Unavailable(options_.address, ": ", error.message());
   const std::string target(request.target());
   if (response.result() != http::status::ok) {
@@ -311,6 +340,11 @@ void HttpTarget::Send(LoadRequest load, Timeline* timeline, std::function<void()
 
 absl::StatusOr<std::unique_ptr<Target>> MakeHttpTarget(TargetOptions options) {
   RaiseOpenFileLimit();
+  std::shared_ptr<HttpStream::Tls> tls;
+  if (options.tls.used()) {
+    ASSIGN_OR_RETURN(const TlsPem pem, ReadTls(options.tls.files));
+    tls = std::make_shared<HttpStream::Tls>(NewClientContext(pem));
+  }
   asio::io_context context;
   tcp::resolver resolver(context);
   const size_t colon = options.address.rfind(':');
@@ -319,7 +353,8 @@ absl::StatusOr<std::unique_ptr<Target>> MakeHttpTarget(TargetOptions options) {
   error_code error;
   auto endpoints = resolver.resolve(host, options.address.substr(colon + 1), error);
   if (error) return Unavailable(options.address, ": ", error.message());
-  auto target = std::make_unique<HttpTarget>(std::move(options), std::move(endpoints));
+  auto target = std::make_unique<HttpTarget>(std::move(options), std::move(host),
+                                             std::move(endpoints), std::move(tls));
   RETURN_IF_ERROR(target->ChooseModel());
   return target;
 }

@@ -9,11 +9,13 @@
 #include "base/status.h"
 #include "bench/load.h"
 #include "bench/serve_summary.h"
+#include "server/grpc_tls.h"
 
 namespace trireme {
 
 struct TargetOptions {
   std::string address;  // HOST:PORT
+  ClientTls tls;
   std::string api_key;
   std::string model;      // empty: the only one
   float temperature = 0;  // of all requests
@@ -32,11 +34,12 @@ class Target {
   virtual void Send(LoadRequest request, Timeline* timeline, std::function<void()> done) = 0;
 };
 
-std::unique_ptr<Target> MakeGrpcTarget(const TargetOptions& options);
+// INVALID_ARGUMENT or NOT_FOUND of the files of TLS.
+absl::StatusOr<std::unique_ptr<Target>> MakeGrpcTarget(const TargetOptions& options);
 
 // OpenAI's API, streamed; /tokenize beside it, as vLLM has it. One connection for each request that
 // runs, all on one thread. A text's tokens are counted by the usage at its end, its gaps by the
-// chunks that come. UNAVAILABLE: the address is none, or nobody answers.
+// chunks that come. UNAVAILABLE: the address is none, or nobody answers; as above, of TLS.
 absl::StatusOr<std::unique_ptr<Target>> MakeHttpTarget(TargetOptions options);
 
 }  // namespace trireme

@@ -93,12 +93,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     stream_.tcp().expires_after(server_.options.header_timeout);
     error_code unknown;
     const tcp::endpoint peer = stream_.tcp().socket().remote_endpoint(unknown);
-    stream_.AsyncHandshake([self = shared_from_this(), peer](error_code error) {
-      if (!error) return self->AwaitRequest();
-      // A port that is merely tried out says nothing.
-      if (error.category() != asio::error::get_ssl_category()) return;
-      spdlog::warn("TLS with {} fails: {}", StrCat(peer), self->stream_.WhyNot(error));
-    });
+    stream_.AsyncHandshake(
+        HttpStream::Side::server, [self = shared_from_this(), peer](error_code error) {
+          if (!error) return self->AwaitRequest();
+          // A port that is merely tried out says nothing.
+          if (error.category() != asio::error::get_ssl_category()) return;
+          spdlog::warn("TLS with {} fails: {}", StrCat(peer), self->stream_.WhyNot(error));
+        });
   }
 
   // ---- Requests.

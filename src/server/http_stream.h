@@ -31,11 +31,19 @@ class HttpStream {
   boost::beast::tcp_stream& tcp() { return tcp_; }
   bool is_tls() const { return tls_.has_value(); }
 
+  // For a client, before its handshake: a name or an address that the server's certificate is for.
+  void ExpectServer(const std::string& name) {
+    SSL* ssl = tls_->next_layer().native_handle();
+    if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), name.c_str()) == 1) return;
+    SSL_set1_host(ssl, name.c_str());
+    SSL_set_tlsext_host_name(ssl, name.c_str());  // RFC 6066, 3: of names alone
+  }
+
   // Handlers take an error_code, those of reads and writes also a number of bytes.
+  using Side = boost::asio::ssl::stream_base::handshake_type;
   template <typename Handler>
-  void AsyncHandshake(Handler&& handler) {
-    tls_->next_layer().async_handshake(boost::asio::ssl::stream_base::server,
-                                       std::forward<Handler>(handler));
+  void AsyncHandshake(Side side, Handler&& handler) {
+    tls_->next_layer().async_handshake(side, std::forward<Handler>(handler));
   }
   template <typename Handler>
   void AsyncShutdown(Handler&& handler) {

@@ -101,6 +101,21 @@ absl::Status Check(const TlsFiles& files, const TlsPem& pem) {
   return absl::OkStatus();
 }
 
+SSL_CTX* NewContext(const SSL_METHOD* method) {
+  SSL_CTX* context = SSL_CTX_new(method);
+  CHECK(context != nullptr);
+  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
+  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  return context;
+}
+
+void Trust(SSL_CTX* context, const std::string& authorities) {
+  for (const Certificate& authority : Certificates(authorities)) {
+    X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.get());
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<TlsPem> ReadTls(const TlsFiles& files) {
@@ -158,20 +173,26 @@ absl::Status CheckAsClient(const std::string& cert, const std::string& ca) {
 }
 
 ssl_ctx_st* NewServerContext(const TlsPem& pem) {
-  SSL_CTX* context = SSL_CTX_new(TLS_server_method());
-  CHECK(context != nullptr);
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX* context = NewContext(TLS_server_method());
   constexpr unsigned char kSessions[] = "trireme";  // resumed sessions are this program's
   SSL_CTX_set_session_id_context(context, kSessions, sizeof kSessions - 1);
   CHECK(Use(context, Certificates(pem.cert), PrivateKey(pem.key).get()));
   if (!pem.ca.empty()) {
+    Trust(context, pem.ca);
     for (const Certificate& authority : Certificates(pem.ca)) {
-      X509_STORE_add_cert(SSL_CTX_get_cert_store(context), authority.get());
       SSL_CTX_add_client_CA(context, authority.get());
     }
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+  }
+  return context;
+}
+
+ssl_ctx_st* NewClientContext(const TlsPem& pem) {
+  SSL_CTX* context = NewContext(TLS_client_method());
+  pem.ca.empty() ? void(SSL_CTX_set_default_verify_paths(context)) : Trust(context, pem.ca);
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  if (!pem.cert.empty()) {
+    CHECK(Use(context, Certificates(pem.cert), PrivateKey(pem.key).get()));
   }
   return context;
 }

@@ -43,6 +43,10 @@ absl::Status CheckAsClient(const std::string& cert, const std::string& ca);
 // certificate. Owned by the caller.
 ssl_ctx_st* NewServerContext(const TlsPem& pem);
 
+// The same for a client, which verifies the server by `ca`, or by the host's authorities, and shows
+// `cert` if there is one.
+ssl_ctx_st* NewClientContext(const TlsPem& pem);
+
 // Files that are read again when one of them has changed. What is wrong then is told of in the log,
 // and what was before stays. Thread-safe.
 class TlsStore {

@@ -61,6 +61,26 @@ stats = json.loads(run([BINARY, "ctl", "stats", "--server", server.address, *KNO
 check_equal(len(stats["replicas"]), 1, "replicas")
 check_equal(post(client), expected, "text over HTTP")
 
+
+
+def bench(protocol, *args, code=0):
+    address = {"grpc": server.address, "http": server.http_address}[protocol]
+    return run([BINARY, "bench", "serve", "--server", address, "--protocol", protocol, "--requests", "8",
+                "--concurrency", "4", "--prompt-tokens", "8", "--output-tokens", "4", *args], code=code)
+
+
+for protocol in ("grpc", "http"):
+    row = bench(protocol, *KNOWN).stdout.splitlines()[-1].split()
+    check_equal(row[:4], ["concurrency", "4", "8", "0"], f"what ended well and what failed by {protocol}")
+    for what, args, said in (
+            ("no certificate", trusting(authority), "certificate"),
+            ("an authority that did not sign", [*trusting(stranger_authority), *client.flags()], "certificate"),
+            ("another name", ["--tls-ca", str(authority.cert), *client.flags()], "ddress"),
+            ("plain text", [], "does it want TLS")):
+        line = bench(protocol, *args, code=1).stderr.strip()
+        check(line.startswith("trireme: 127.0.0.1:") and said in line and "\n" not in line, f"{what}: {line}")
+        print(f"bench by {protocol}, {what}: {line}")
+
 # Who is refused, and what both sides say.
 for what, args, said in (
         ("no certificate", trusting(authority), "does it want a certificate"),
