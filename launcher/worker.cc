@@ -12,14 +12,16 @@ namespace {
 class WorkerCommand : public Command {
  public:
   void AddFlags(CLI::App& app) override {
-    app.add_option("--controller", client_.controller, "where the controller listens")
+    app.add_option("--controller", client_.controllers,
+                   "where the controller listens; of several, each is served")
         ->required()
+        ->delimiter(',')
         ->transform(DialledAddress())
-        ->type_name("HOST:PORT");
+        ->type_name("HOST:PORT,…");
     AddReplicaSecret(app, &client_.secret);
     AddClientTls(app, &client_.tls);
     app.add_option("--controller-timeout", controller_timeout_s_,
-                   "seconds to find the controller, at first and whenever it is lost")
+                   "seconds to find a controller, at first and whenever none is linked")
         ->transform(Seconds())
         ->type_name("S");
     app.add_option("--served-model-name", served_name_, "default: the directory's name")

@@ -41,6 +41,21 @@ std::optional<StepResult> FinishNoted(Engine& engine) {
 
 }  // namespace
 
+class Leader::PostingLink : public Replica::Link {
+ public:
+  PostingLink(Leader& leader, uint64_t link) : leader_(leader), link_(link) {}
+  ~PostingLink() override { leader_.Post(CloseMessage{link_}); }
+
+  void Submit(SequenceRequest request) override {
+    leader_.Post(SubmitMessage{link_, std::move(request)});
+  }
+  void Cancel(uint64_t id) override { leader_.Post(CancelMessage{link_, id}); }
+
+ private:
+  Leader& leader_;
+  const uint64_t link_;
+};
+
 Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, StepPlan canary,
                milliseconds step_timeout, ReplicaInfo info)
     : world_(world),
@@ -49,7 +64,8 @@ Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, St
       canary_(std::move(canary)),
       step_timeout_(step_timeout),
       info_(std::move(info)),
-      scheduler_(options) {}
+      scheduler_(options),
+      links_(info_.credits) {}
 
 void Leader::Post(Message message) {
   {
@@ -59,9 +75,12 @@ void Leader::Post(Message message) {
   world_.Wake();
 }
 
-void Leader::SetSink(Sink sink) { Post(SinkMessage{std::move(sink)}); }
-void Leader::Submit(SequenceRequest request) { Post(std::move(request)); }
-void Leader::Cancel(uint64_t id) { Post(CancelMessage{id}); }
+std::unique_ptr<Replica::Link> Leader::Connect(Sink sink) {
+  const uint64_t link = ++last_link_;
+  Post(OpenMessage{link, std::move(sink)});
+  return std::make_unique<PostingLink>(*this, link);
+}
+
 void Leader::Stop() { Post(StopMessage{}); }
 
 void Leader::DrainMailbox() {
@@ -75,15 +94,19 @@ void Leader::DrainMailbox() {
   }
 }
 
-void Leader::Handle(SequenceRequest&& request) { scheduler_.Submit(std::move(request)); }
+void Leader::Handle(OpenMessage&& message) { links_.Open(message.link, std::move(message.sink)); }
 
-void Leader::Handle(CancelMessage&& message) { scheduler_.Cancel(message.id); }
+void Leader::Handle(SubmitMessage&& message) {
+  if (links_.Add(message.link, message.request)) scheduler_.Submit(std::move(message.request));
+}
 
-void Leader::Handle(SinkMessage&& message) {
+void Leader::Handle(CancelMessage&& message) {
+  scheduler_.Cancel(links_.Find(message.link, message.id));
+}
+
+void Leader::Handle(CloseMessage&& message) {
   Report();
-  scheduler_.CancelAll();
-  scheduler_.TakeReport();  // nobody is left to hear of them
-  sink_ = std::move(message.sink);
+  for (uint64_t number : links_.Close(message.link)) scheduler_.Cancel(number);
 }
 
 void Leader::Handle(StopMessage&&) { stopping_ = true; }
@@ -165,12 +188,10 @@ void Leader::Run() {
 void Leader::Report() {
   StepReport report = scheduler_.TakeReport();
   const ReplicaStats& now = report.stats;
-  const bool news = !report.deltas.empty() || now.running != reported_.running ||
-                    now.waiting != reported_.waiting ||
+  const bool news = now.running != reported_.running || now.waiting != reported_.waiting ||
                     now.kv_blocks_used != reported_.kv_blocks_used;
-  if (!news) return;
   reported_ = now;
-  if (sink_) sink_(std::move(report));
+  links_.Report(std::move(report), news, scheduler_.n_free_tokens());
 }
 
 void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan, milliseconds step_timeout,

@@ -1,10 +1,12 @@
-// Leader: rank 0's loop. Drains the mailbox, keeps as many plans in flight as keep every stage and
-// the device at work, commits results in order, and reports once per commit that has news. When
-// idle it runs a canary now and then, a real plan that nobody asked for: a rank that hangs is found
-// before a request is.
+// Leader: rank 0's loop. Drains the mailbox that the links post to, keeps as many plans in flight
+// as keep every stage and the device at work, commits results in order, and reports once per commit
+// that has news. When idle it runs a canary now and then, a real plan that nobody asked for: a rank
+// that hangs is found before a request is.
 #pragma once
 
+#include <atomic>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <variant>
@@ -12,6 +14,7 @@
 
 #include "comm/world.h"
 #include "runtime/engine.h"
+#include "runtime/links.h"
 #include "runtime/replica.h"
 #include "runtime/scheduler.h"
 #include "runtime/step_watch.h"
@@ -29,26 +32,36 @@ class Leader : public Replica {
   void Run();
 
   const ReplicaInfo& info() const override { return info_; }
-  void SetSink(Sink sink) override;
-  void Submit(SequenceRequest request) override;
-  void Cancel(uint64_t id) override;
+  std::unique_ptr<Link> Connect(Sink sink) override;
   void Stop() override;
 
  private:
-  struct CancelMessage {
-    uint64_t id;
-  };
-  struct SinkMessage {
+  class PostingLink;
+  struct OpenMessage {
+    uint64_t link;
     Sink sink;
   };
+  struct SubmitMessage {
+    uint64_t link;
+    SequenceRequest request;
+  };
+  struct CancelMessage {
+    uint64_t link;
+    uint64_t id;
+  };
+  struct CloseMessage {
+    uint64_t link;
+  };
   struct StopMessage {};
-  using Message = std::variant<SequenceRequest, CancelMessage, SinkMessage, StopMessage>;
+  using Message =
+      std::variant<OpenMessage, SubmitMessage, CancelMessage, CloseMessage, StopMessage>;
 
   void Post(Message message);
   void DrainMailbox();
-  void Handle(SequenceRequest&& request);
+  void Handle(OpenMessage&& message);
+  void Handle(SubmitMessage&& message);
   void Handle(CancelMessage&& message);
-  void Handle(SinkMessage&& message);
+  void Handle(CloseMessage&& message);
   void Handle(StopMessage&&);
   void StartPlan(const StepPlan& plan);
   std::optional<StepResult> FinishPlan();
@@ -66,12 +79,13 @@ class Leader : public Replica {
   const std::chrono::milliseconds step_timeout_;
   const ReplicaInfo info_;
   Scheduler scheduler_;
-  Sink sink_;
+  Links links_;
   ReplicaStats reported_;
   bool stopping_ = false;
   Deadline last_progress_ = std::chrono::steady_clock::now();  // a plan run here, or a result
   std::chrono::steady_clock::duration slowest_{0};             // of the plans run here
 
+  std::atomic<uint64_t> last_link_{0};
   std::mutex mutex_;  // guards mailbox_; held for a push or a swap
   std::vector<Message> mailbox_;
   std::optional<StepWatch> watch_;  // while Run() runs

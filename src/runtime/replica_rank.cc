@@ -331,6 +331,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   info.max_rows = options.max_rows;
   info.kv_tokens = scheduler_options_.n_blocks * kKvBlockSize;
   info.kv_block_size = static_cast<int32_t>(kKvBlockSize);
+  info.credits = AllCredits(scheduler_options_);
   info.tp = options.layout.tp;
   info.pp = options.layout.pp;
   info.sequence_parallel = options.layout.sequence_parallel == SequenceParallel::kOn;

@@ -65,7 +65,11 @@ struct SequenceRequest {
   float dropout = 0;              // Monte-Carlo dropout probability [0,1)
   uint64_t dropout_seed = 0;
   std::string cache_salt;  // prefix-cache entries are shared between equal salts only
-  int32_t priority = 0;    // higher first
+  std::string tenant;      // tenants share the replica by weight
+  double weight = 1;
+  int32_t priority = 0;  // higher first, among the tenant's
+  // No other sequence is in a plan with it until it has generated so many ids.
+  int32_t alone_ids = 0;
   // Logprobs are wanted, of generated ids and of the prompt's, with so many of the most probable.
   std::optional<int32_t> logprobs;
   std::optional<int32_t> prompt_logprobs;  // told once, before the first id
@@ -82,6 +86,7 @@ struct SequenceDelta {
   std::optional<int32_t> matched_stop_id;
   int32_t cached_tokens = 0;  // with the first delta: prompt tokens found in the prefix cache
   std::string error;          // with kError: one line
+  bool alone = false;         // of one with alone_ids: from here on it is alone
 };
 
 struct ReplicaStats {
@@ -96,12 +101,22 @@ struct ReplicaStats {
   int64_t preemptions = 0;
   int64_t prompt_tokens = 0;  // computed by prefill
   int64_t generated_tokens = 0;
+  int32_t links = 1;  // controllers that it is linked to
+};
+
+// What a controller may have at the replica at once. More is taken, and waits there, where nobody
+// knows of the tenants that wait elsewhere.
+struct Credits {
+  int32_t sequences = 0;
+  int64_t kv_tokens = 0;  // sum of the sequences' tokens, prompt and generated
+  bool operator==(const Credits&) const = default;
 };
 
 // One per committed plan that has news, never one per token.
 struct StepReport {
   std::vector<SequenceDelta> deltas;
   ReplicaStats stats;
+  std::optional<Credits> credits;  // if they are others than before
 };
 
 // What a replica says of itself when it registers.
@@ -117,6 +132,7 @@ struct ReplicaInfo {
   int32_t max_rows = 0;        // sequences that run together
   int64_t kv_tokens = 0;       // KV capacity
   int32_t kv_block_size = 0;
+  Credits credits;  // of a controller that has it to itself
   int32_t tp = 1;
   int32_t pp = 1;
   bool sequence_parallel = false;

@@ -32,6 +32,11 @@ std::string CacheRoot(const SequenceRequest& request) {
 
 }  // namespace
 
+Credits AllCredits(const SchedulerOptions& options) {
+  return {.sequences = options.max_rows + std::max(1, options.max_rows / 4),
+          .kv_tokens = options.n_blocks * options.block_size + 2 * options.max_batch_tokens};
+}
+
 Scheduler::Scheduler(const SchedulerOptions& options)
     : options_(options), pool_(options.n_blocks, options.block_size) {
   CHECK_GE(options.max_batch_tokens, options.max_rows);
@@ -68,6 +73,7 @@ void Scheduler::Submit(SequenceRequest request) {
   request.stop_ids.erase(std::unique(request.stop_ids.begin(), request.stop_ids.end()),
                          request.stop_ids.end());
   sequence->edits = LogitEdits(request);
+  sequence->tenant = &tenants_.Enter(request.tenant, request.weight);
   sequence->root = CacheRoot(request);
   sequence->request = std::move(request);
   Sequence& queued = *sequence;
@@ -80,14 +86,36 @@ void Scheduler::Submit(SequenceRequest request) {
   } else if (queued.n_generated() >= queued.request.max_tokens) {
     End(queued, FinishReason::kLength);
   }
+  ChooseAlone();
 }
 
 void Scheduler::Cancel(uint64_t id) {
   if (auto it = by_id_.find(id); it != by_id_.end()) End(*it->second, FinishReason::kCancelled);
+  ChooseAlone();
 }
 
-void Scheduler::CancelAll() {
-  while (!by_id_.empty()) End(*by_id_.begin()->second, FinishReason::kCancelled);
+Scheduler::Place Scheduler::PlaceOf(const Sequence& sequence) const {
+  return {sequence.tenant->time, sequence.rank};
+}
+
+// One after the other, the oldest first. It is told before its first plan, which it may not
+// outlive.
+void Scheduler::ChooseAlone() {
+  const auto wants_it = [](const Sequence& s) { return s.request.alone_ids > s.n_generated(); };
+  if (alone_ == nullptr || !wants_it(*alone_)) {
+    alone_ = nullptr;
+    for (const Queue* queue : {&running_, &waiting_}) {
+      for (const auto& [rank, sequence] : *queue) {
+        const bool older = alone_ == nullptr || rank.second < alone_->rank.second;
+        if (wants_it(*sequence) && older) alone_ = sequence.get();
+      }
+    }
+  }
+  if (alone_ == nullptr || alone_->told_alone || !in_flight_.empty()) return;
+  alone_->told_alone = true;
+  SequenceDelta& delta = DeltaOf(*alone_);
+  delta.alone = true;
+  if (delta.ids.empty()) delta.offset = static_cast<int32_t>(alone_->n_generated());
 }
 
 // An id that is under way can be planned where another one may follow it.
@@ -99,6 +127,7 @@ int64_t Scheduler::NumToPlan(const Sequence& sequence) const {
 }
 
 std::optional<StepPlan> Scheduler::Next() {
+  if (alone_ != nullptr && !alone_->told_alone) return std::nullopt;
   StepPlan plan;
   plan.id = next_plan_;
   plan.q_starts.push_back(0);
@@ -108,18 +137,22 @@ std::optional<StepPlan> Scheduler::Next() {
   int64_t n_decoding = 0;
   std::vector<Sequence*> decoding, prefilling;
   for (auto& [rank, sequence] : running_) {
+    if (SitsOut(*sequence)) continue;
     const int64_t n = NumToPlan(*sequence);
     if (n <= 1) ++n_decoding;
     if (n == 1) decoding.push_back(sequence.get());
     if (n > 1) prefilling.push_back(sequence.get());
   }
+  const auto by_place = [this](const Sequence* s) { return PlaceOf(*s); };
+  std::ranges::sort(decoding, {}, by_place);
+  std::ranges::sort(prefilling, {}, by_place);
   // With pp stages, pp plans share the decoding rows, so that every stage has one.
   const int64_t most_rows = CeilDiv(n_decoding, options_.pp);
   const int64_t preemptions = stats_.preemptions;
   for (Sequence* sequence : decoding) {
     if (plan.n_sequences() >= most_rows) break;
     if (running_.count(sequence->rank) == 0) continue;
-    // Those below it sit out, too, so that their blocks can be had when their plans commit.
+    // Those behind it sit out, too, so that their blocks can be had when their plans commit.
     if (Extend(*sequence, 1, &plan) == 0) break;
   }
   for (Sequence* sequence : prefilling) {
@@ -140,11 +173,25 @@ std::optional<StepPlan> Scheduler::Next() {
   return plan;
 }
 
+Scheduler::Sequence* Scheduler::FirstWaiting() const {
+  Sequence* first = nullptr;
+  for (const auto& [rank, sequence] : waiting_) {
+    if (SitsOut(*sequence)) continue;
+    if (first == nullptr || PlaceOf(*sequence) < PlaceOf(*first)) first = sequence.get();
+  }
+  return first;
+}
+
 bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
-  if (budget <= 0 || waiting_.empty()) return false;
+  if (budget <= 0) return false;
   if (static_cast<int32_t>(plan->samples.size()) >= options_.max_rows) return false;
-  if (static_cast<int32_t>(running_.size() + ending_.size()) >= options_.max_rows) return false;
-  Sequence& sequence = *waiting_.begin()->second;
+  Sequence* const first = FirstWaiting();
+  if (first == nullptr) return false;
+  Sequence& sequence = *first;
+  const auto n_held = [this] { return static_cast<int32_t>(running_.size() + ending_.size()); };
+  while (n_held() >= options_.max_rows) {
+    if (&sequence != alone_ || !PreemptBehind(sequence)) return false;
+  }
 
   // The last token is always computed: its logits are wanted.
   const int64_t n_tokens = static_cast<int64_t>(sequence.tokens.size());
@@ -153,7 +200,8 @@ bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
     match = pool_.Acquire(sequence.root, sequence.tokens, (n_tokens - 1) / pool_.block_size());
   }
   const int64_t n_matched = static_cast<int64_t>(match.blocks.size());
-  if (CeilDiv(n_tokens + 1, pool_.block_size()) - n_matched > pool_.n_free()) {
+  while (CeilDiv(n_tokens + 1, pool_.block_size()) - n_matched > pool_.n_free()) {
+    if (&sequence == alone_ && PreemptBehind(sequence)) continue;
     pool_.Release(match.blocks);
     return false;
   }
@@ -167,7 +215,7 @@ bool Scheduler::Admit(int64_t budget, StepPlan* plan) {
     sequence.cached_tokens = static_cast<int32_t>(std::min<int64_t>(
         sequence.n_planned, static_cast<int64_t>(sequence.request.prompt_ids.size())));
   }
-  running_.insert(waiting_.extract(waiting_.begin()));
+  running_.insert(waiting_.extract(sequence.rank));
   Extend(sequence, budget, plan);
   return true;
 }
@@ -176,7 +224,7 @@ int64_t Scheduler::Extend(Sequence& sequence, int64_t n, StepPlan* plan) {
   n = FitRows(sequence, std::min(n, NumToPlan(sequence)), *plan);
   if (n <= 0) return 0;
   while (!GrowBlocks(sequence, sequence.n_planned + n)) {
-    if (PreemptBelow(sequence.rank)) continue;
+    if (PreemptBehind(sequence)) continue;
     // What the blocks at hand still hold.
     n = static_cast<int64_t>(sequence.blocks.size()) * pool_.block_size() - sequence.n_planned;
     if (n <= 0) return 0;
@@ -203,20 +251,24 @@ bool Scheduler::GrowBlocks(Sequence& sequence, int64_t n_tokens) {
   return true;
 }
 
-bool Scheduler::PreemptBelow(const Rank& rank) {
-  for (auto it = running_.rbegin(); it != running_.rend() && it->first > rank; ++it) {
-    Sequence& victim = *it->second;
-    if (victim.plans_in_flight > 0) continue;
-    pool_.Release(victim.blocks);
-    victim.blocks.clear();
-    victim.chain = 0;
-    victim.n_chained = 0;
-    victim.n_planned = 0;
-    ++stats_.preemptions;
-    waiting_.insert(running_.extract(it->first));
-    return true;
+// Takes its blocks from the last sequence behind this one; from any if this one is to be alone.
+bool Scheduler::PreemptBehind(const Sequence& sequence) {
+  Sequence* victim = nullptr;
+  for (const auto& [rank, candidate] : running_) {
+    if (candidate.get() == &sequence || candidate->plans_in_flight > 0) continue;
+    const Place place = PlaceOf(*candidate);
+    if (&sequence != alone_ && place < PlaceOf(sequence)) continue;
+    if (victim == nullptr || place > PlaceOf(*victim)) victim = candidate.get();
   }
-  return false;
+  if (victim == nullptr) return false;
+  pool_.Release(victim->blocks);
+  victim->blocks.clear();
+  victim->chain = 0;
+  victim->n_chained = 0;
+  victim->n_planned = 0;
+  ++stats_.preemptions;
+  waiting_.insert(running_.extract(victim->rank));
+  return true;
 }
 
 void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
@@ -233,6 +285,11 @@ void Scheduler::Append(Sequence& sequence, int64_t n, StepPlan* plan) {
   plan->kv_lens.push_back(static_cast<int32_t>(end));
   CHECK(end <= sequence.n_known() || n_in_flight() == 1) << "ids of the last plan can be fed";
   sequence.n_planned = end;
+  // What is computed again after its blocks were taken is not the tenant's doing.
+  if (const int64_t fresh = end - std::max(begin, sequence.n_charged); fresh > 0) {
+    TenantService::Charge(*sequence.tenant, fresh);
+    sequence.n_charged = end;
+  }
   ++sequence.plans_in_flight;
   planning_->sequences.push_back(&sequence);
   for (; sequence.n_scored < std::min(end, sequence.n_to_score()); ++sequence.n_scored) {
@@ -327,6 +384,7 @@ void Scheduler::Commit(const StepResult& result) {
       ending_.erase(it);
     }
   }
+  ChooseAlone();
 }
 
 void Scheduler::Accept(Sequence& sequence, int32_t id, std::optional<TokenLogprobs> logprobs) {
@@ -355,6 +413,8 @@ void Scheduler::End(Sequence& sequence, FinishReason reason, std::optional<int32
   delta.matched_stop_id = stop_id;
   sequence.ended = true;
   by_id_.erase(sequence.request.id);
+  if (alone_ == &sequence) alone_ = nullptr;
+  tenants_.Leave(sequence.request.tenant);
 
   Queue& queue = running_.count(sequence.rank) > 0 ? running_ : waiting_;
   std::unique_ptr<Sequence> owned = std::move(queue.extract(sequence.rank).mapped());
@@ -374,6 +434,14 @@ SequenceDelta& Scheduler::DeltaOf(Sequence& sequence) {
     delta.prompt_logprobs = std::exchange(sequence.prompt_logprobs, {});
   }
   return delta;
+}
+
+int64_t Scheduler::n_free_tokens() const {
+  int64_t n_blocks = pool_.n_free();
+  for (const auto& [rank, sequence] : waiting_) {
+    n_blocks -= CeilDiv(sequence->n_known() + 1, pool_.block_size());
+  }
+  return n_blocks * pool_.block_size();
 }
 
 StepReport Scheduler::TakeReport() {

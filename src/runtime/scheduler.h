@@ -2,13 +2,15 @@
 // SOSP 2023) with chunked prefill (Agrawal et al. 2023). Pure host code without I/O or clock.
 //
 // Every step takes, within a token budget: first one token of each sequence that decodes, then
-// chunks of prompts that are under way, then new sequences. Sequences rank by priority, then by
-// arrival. Where blocks run out, the lowest-ranking sequence below the one in need gives its blocks
-// back and is computed again later. A token can be planned as soon as its id is known, so a long
-// prompt fills several plans in flight, and a decoding sequence sits out until its plan commits;
-// with `ahead`, the id that the plan in flight draws can be planned, too: the device feeds it.
-// Unless penalties follow from it. A prompt whose logprobs are wanted takes a row of logits for
-// each of its tokens, of which a step has max_rows, and is not looked up in the prefix cache.
+// chunks of prompts that are under way, then new sequences. Sequences of the tenant that has had
+// the least service by its weight (tokens computed; see TenantService) go first; a tenant's own
+// rank by priority, then by arrival. Where blocks run out, the last sequence behind the one in need
+// gives its blocks back and is computed again later. A token can be planned as soon as its id is
+// known, so a long prompt fills several plans in flight, and a decoding sequence sits out until its
+// plan commits; with `ahead`, the id that the plan in flight draws can be planned, too: the device
+// feeds it. Unless penalties follow from it. A prompt whose logprobs are wanted takes a row of
+// logits for each of its tokens, of which a step has max_rows, and is not looked up in the prefix
+// cache. While a sequence is to be alone, the others sit out and keep what they have.
 #pragma once
 
 #include <deque>
@@ -16,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -24,6 +27,7 @@
 #include "runtime/logit_edits.h"
 #include "runtime/request.h"
 #include "runtime/step_plan.h"
+#include "runtime/tenant_service.h"
 
 namespace trireme {
 
@@ -40,14 +44,17 @@ struct SchedulerOptions {
   int64_t sequence_parallel_tokens = INT64_MAX;  // steps of at least so many tokens use it
 };
 
+// What may be here at once: what runs together, and what is to be at hand when some of it ends, for
+// about two steps.
+Credits AllCredits(const SchedulerOptions& options);
+
 class Scheduler {
  public:
   explicit Scheduler(const SchedulerOptions& options);
 
   // A request that cannot run ends at once with kError in the next report.
   void Submit(SequenceRequest request);
-  void Cancel(uint64_t id);
-  void CancelAll();
+  void Cancel(uint64_t id);  // unknown ids are ignored
 
   // The next plan, or nothing where no token can be planned now.
   std::optional<StepPlan> Next();
@@ -63,12 +70,18 @@ class Scheduler {
   // What happened since the last call. No deltas: nothing to tell.
   StepReport TakeReport();
 
+  // KV tokens that are free once all that wait have their blocks; negative if they cannot.
+  int64_t n_free_tokens() const;
+
  private:
-  using Rank = std::pair<int64_t, int64_t>;  // (-priority, arrival): smaller goes first
+  using Rank = std::pair<int64_t, int64_t>;  // (-priority, arrival): unique
+  // (its tenant's service, rank): smaller goes first. Only within a step it stays what it is.
+  using Place = std::tuple<double, Rank>;
 
   struct Sequence {
     SequenceRequest request;
     Rank rank;
+    TenantService::Tenant* tenant = nullptr;
     std::vector<int32_t> tokens;  // prompt, emitted, generated
     LogitEdits edits;
     std::vector<TokenLogprobs> prompt_logprobs;  // until told in a delta
@@ -83,6 +96,8 @@ class Scheduler {
     int32_t last_sample = 0;               // the last of them, among that plan's samples
     bool ended = false;                    // reported; its blocks go with its last plan
     std::optional<int32_t> cached_tokens;  // until told in a delta
+    int64_t n_charged = 0;                 // tokens that its tenant has been charged for
+    bool told_alone = false;
 
     int64_t n_generated() const {
       return static_cast<int64_t>(tokens.size() - request.prompt_ids.size());
@@ -109,6 +124,10 @@ class Scheduler {
 
   std::string Refusal(const SequenceRequest& request) const;
   int64_t NumToPlan(const Sequence& sequence) const;
+  Place PlaceOf(const Sequence& sequence) const;
+  Sequence* FirstWaiting() const;  // null: there is none
+  bool SitsOut(const Sequence& sequence) const { return alone_ != nullptr && &sequence != alone_; }
+  void ChooseAlone();
   bool Admit(int64_t budget, StepPlan* plan);
   // Takes up to n tokens of the sequence into the plan; returns how many found blocks.
   int64_t Extend(Sequence& sequence, int64_t n, StepPlan* plan);
@@ -116,7 +135,7 @@ class Scheduler {
   // scored after takes a row of logits.
   int64_t FitRows(const Sequence& sequence, int64_t n, const StepPlan& plan) const;
   bool GrowBlocks(Sequence& sequence, int64_t n_tokens);
-  bool PreemptBelow(const Rank& rank);
+  bool PreemptBehind(const Sequence& sequence);
   void Append(Sequence& sequence, int64_t n, StepPlan* plan);
   void EnterFullBlocks(Sequence& sequence);
   void FinishPlan(const std::vector<Sequence*>& sequences, StepPlan* plan);
@@ -128,7 +147,9 @@ class Scheduler {
 
   SchedulerOptions options_;
   KvBlockPool pool_;
-  Queue waiting_;  // hold no blocks
+  TenantService tenants_;
+  Sequence* alone_ = nullptr;  // the others sit out; planned once no plan with them is in flight
+  Queue waiting_;              // hold no blocks
   Queue running_;
   std::unordered_map<Sequence*, std::unique_ptr<Sequence>> ending_;  // ended, plans in flight
   std::unordered_map<uint64_t, Sequence*> by_id_;                    // not ended

@@ -150,6 +150,7 @@ void Controller::Report(Time now, uint64_t link, StepReport report, Actions& out
   if (replica == nullptr) return;
   replica->last_heard = now;
   replica->stats = report.stats;
+  replica->credits = report.credits.value_or(replica->credits);
   for (SequenceDelta& delta : report.deltas) {
     if (auto fault = Apply(now, *replica, delta, out); !fault.ok()) {
       out.push_back(CloseLink{link, Message(fault), /*rejected=*/false});
@@ -194,6 +195,7 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     return fault("ended at ", delta.offset + delta.ids.size(), ", after ", have.size(), " ids");
   }
 
+  entry.alone |= delta.alone;
   if (have.empty() && delta.cached_tokens > entry.cached_tokens) {
     const int32_t cached =
         std::min(delta.cached_tokens, static_cast<int32_t>(entry.sequence.prompt_ids.size()));

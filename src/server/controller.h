@@ -160,6 +160,7 @@ class Controller {
   // Requests that may be what ends their replicas (controller_suspects.cc).
   static void CountLoss(LedgerEntry& entry, bool alone);
   static void CountProgress(LedgerEntry& entry);
+  static int32_t AloneIds(const LedgerEntry& entry);
   void FailPoison(Time now, LedgerEntry& entry, const std::string& what, Actions& out);
   void Isolate(Time now, const ModelPtr& model, Actions& out);
   void WithdrawOthers(Time now, LinkedReplica& replica, Actions& out);

@@ -52,12 +52,14 @@ void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
   Isolate(now, model, out);
   auto queue = queues_.find(model);
   if (queue == queues_.end() || queue->second.size() == 0) return;
-  queue->second.Offer([&] { return router_.AnyHasRoom(*model); },
+  bool too_large = false;  // what is next, for what is left: smaller ones do not overtake it
+  queue->second.Offer([&] { return !too_large && router_.AnyHasRoom(*model); },
                       [&](uint64_t id) {
                         LedgerEntry& entry = *ledger_.Find(id);
-                        // Null: it waits for a replica that others cannot stand in for.
                         if (LinkedReplica* replica = router_.Pick(entry)) {
                           HandOver(now, entry, *replica, out);
+                        } else {  // or it waits for a replica that others cannot stand in for
+                          too_large = router_.AnyHasRoom(entry);
                         }
                       });
 }
@@ -78,6 +80,10 @@ void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, 
     ChargeTenant(entry, static_cast<double>(entry.sequence.prompt_ids.size()));
   }
   entry.sequence.id = ++last_sequence_id_;
+  entry.sequence.tenant = entry.request->tenant;
+  entry.sequence.weight = entry.request->weight;
+  entry.sequence.alone_ids = replica.isolating ? AloneIds(entry) : 0;
+  entry.alone = false;
   router_.Assign(entry, replica);
   if (entry.handed_over.has_value()) {
     ++counters_.replayed;

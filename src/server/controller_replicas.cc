@@ -61,11 +61,13 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   info.tokenizer_json.clear();  // the model has them
   info.tokenizer_config_json.clear();
   info.chat_template.clear();
+  const Credits credits = info.credits;
   LinkedReplica& replica = router_.Add({.link = link,
                                         .instance = instance,
                                         .info = std::move(info),
                                         .model = std::move(model),
-                                        .last_heard = now});
+                                        .last_heard = now,
+                                        .credits = credits});
   if (next_beat_ == Time::max()) next_beat_ = now + options_.heartbeat_interval;
   out.push_back(SendRegistered{link, replica.model});
   out.push_back(WriteLog{
@@ -152,6 +154,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
                       Actions& out) {
   const uint64_t link = replica.link;
   const bool isolating = replica.isolating;
+  const bool shared = replica.stats.links > 1;
   const bool sent_home = replica.sent_home;
   const std::string name = NameOf(replica);
   const ModelPtr model = replica.model;
@@ -181,7 +184,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
       pause.what = what;
       ++pause.left;
     }
-    const bool alone = isolating && entry.suspect() && ids.size() == 1;
+    const bool alone = isolating && entry.suspect() && ids.size() == 1 && (entry.alone || !shared);
     if (died) CountLoss(entry, alone);
     Enqueue(now, entry);
   }

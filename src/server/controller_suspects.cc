@@ -1,6 +1,7 @@
 // Requests that may be what ends their replicas. One that two lost replicas in a row had is a
-// suspect: it goes on alone, on a replica that has nothing else, until it is past the point where
-// they ended; then it is like any other. One that ends two replicas alone is failed.
+// suspect: it goes on alone, on a replica that is given nothing else and runs nothing of other
+// controllers beside it, until it is past the point where they ended; then it is like any other.
+// One that ends two replicas alone is failed.
 #include <algorithm>
 #include <vector>
 
@@ -23,8 +24,10 @@ void Controller::CountLoss(LedgerEntry& entry, bool alone) {
   entry.lost_at = entry.n_emitted();
 }
 
+int32_t Controller::AloneIds(const LedgerEntry& entry) { return entry.lost_at + kPastTheLoss; }
+
 void Controller::CountProgress(LedgerEntry& entry) {
-  if (entry.n_emitted() >= entry.lost_at + kPastTheLoss) entry.losses = entry.losses_alone = 0;
+  if (entry.n_emitted() >= AloneIds(entry)) entry.losses = entry.losses_alone = 0;
 }
 
 // The entry is in the queue.

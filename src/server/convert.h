@@ -33,8 +33,14 @@ Event FromProto(v1::GenerateEvent&& proto);
 
 v1::GetStatsResponse StatsToProto(const Controller& controller);
 
-// Controller <-> replica. Raised with any change of proto/trireme/replica/v1.
-inline constexpr int32_t kReplicaProtocolRevision = 3;
+// Revisions of proto/trireme/replica/v1. Any change of it makes a new one; an old one can be spoken
+// for as long as what it lacks can be done without.
+struct RevisionRange {
+  int32_t oldest = 4;
+  int32_t newest = 4;
+};
+// 0: there is none.
+int32_t NewestInCommon(RevisionRange a, RevisionRange b);
 
 replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info);
 ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto);

@@ -48,7 +48,21 @@ FinishReason FinishFromProto(replica::v1::Finish finish) {
   }
 }
 
+Credits FromProto(const replica::v1::Credits& proto) {
+  return {.sequences = proto.sequences(), .kv_tokens = proto.kv_tokens()};
+}
+
+void Assign(const Credits& credits, replica::v1::Credits* proto) {
+  proto->set_sequences(credits.sequences);
+  proto->set_kv_tokens(credits.kv_tokens);
+}
+
 }  // namespace
+
+int32_t NewestInCommon(RevisionRange a, RevisionRange b) {
+  const int32_t newest = std::min(a.newest, b.newest);
+  return newest >= std::max(a.oldest, b.oldest) ? newest : 0;
+}
 
 replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info) {
   replica::v1::ReplicaInfo proto;
@@ -73,6 +87,7 @@ replica::v1::ReplicaInfo ToProto(const ReplicaInfo& info) {
   proto.mutable_hosts()->Assign(info.hosts.begin(), info.hosts.end());
   proto.mutable_rank_pids()->Assign(info.rank_pids.begin(), info.rank_pids.end());
   if (info.number >= 0) proto.set_number(info.number);
+  Assign(info.credits, proto.mutable_credits());
   return proto;
 }
 
@@ -99,6 +114,7 @@ ReplicaInfo FromProto(replica::v1::ReplicaInfo&& proto) {
   info.hosts = {proto.hosts().begin(), proto.hosts().end()};
   info.rank_pids = {proto.rank_pids().begin(), proto.rank_pids().end()};
   if (proto.has_number()) info.number = proto.number();
+  info.credits = FromProto(proto.credits());
   return info;
 }
 
@@ -119,7 +135,10 @@ replica::v1::Submit ToProto(const SequenceRequest& sequence) {
   proto.set_dropout(sequence.dropout);
   proto.set_dropout_seed(sequence.dropout_seed);
   proto.set_cache_salt(sequence.cache_salt);
+  proto.set_tenant(sequence.tenant);
+  proto.set_weight(sequence.weight);
   proto.set_priority(sequence.priority);
+  proto.set_alone_ids(sequence.alone_ids);
   proto.set_repetition_penalty(sequence.penalties.repetition);
   proto.set_presence_penalty(sequence.penalties.presence);
   proto.set_frequency_penalty(sequence.penalties.frequency);
@@ -146,7 +165,10 @@ SequenceRequest FromProto(const replica::v1::Submit& proto) {
   sequence.dropout = proto.dropout();
   sequence.dropout_seed = proto.dropout_seed();
   sequence.cache_salt = proto.cache_salt();
+  sequence.tenant = proto.tenant();
+  sequence.weight = proto.weight();
   sequence.priority = proto.priority();
+  sequence.alone_ids = proto.alone_ids();
   sequence.penalties = {.repetition = proto.repetition_penalty(),
                         .presence = proto.presence_penalty(),
                         .frequency = proto.frequency_penalty()};
@@ -167,6 +189,7 @@ replica::v1::Report ToProto(const StepReport& report) {
     if (delta.matched_stop_id) to->set_matched_stop_id(*delta.matched_stop_id);
     to->set_cached_tokens(delta.cached_tokens);
     to->set_error(delta.error);
+    to->set_alone(delta.alone);
     Assign(delta.logprobs, to->mutable_logprobs());
     Assign(delta.prompt_logprobs, to->mutable_prompt_logprobs());
   }
@@ -183,6 +206,8 @@ replica::v1::Report ToProto(const StepReport& report) {
   to->set_preemptions(stats.preemptions);
   to->set_prompt_tokens(stats.prompt_tokens);
   to->set_generated_tokens(stats.generated_tokens);
+  to->set_links(stats.links);
+  if (report.credits.has_value()) Assign(*report.credits, proto.mutable_credits());
   return proto;
 }
 
@@ -197,6 +222,7 @@ StepReport FromProto(const replica::v1::Report& proto) {
     if (delta.has_matched_stop_id()) to.matched_stop_id = delta.matched_stop_id();
     to.cached_tokens = delta.cached_tokens();
     to.error = delta.error();
+    to.alone = delta.alone();
     to.logprobs = ToLogprobs(delta.logprobs());
     to.prompt_logprobs = ToLogprobs(delta.prompt_logprobs());
   }
@@ -211,7 +237,9 @@ StepReport FromProto(const replica::v1::Report& proto) {
                   .prefix_hits = stats.prefix_hits(),
                   .preemptions = stats.preemptions(),
                   .prompt_tokens = stats.prompt_tokens(),
-                  .generated_tokens = stats.generated_tokens()};
+                  .generated_tokens = stats.generated_tokens(),
+                  .links = stats.links()};
+  if (proto.has_credits()) report.credits = FromProto(proto.credits());
   return report;
 }
 

@@ -57,6 +57,7 @@ struct LedgerEntry {
   std::vector<TokenLogprobs> prompt_logprobs;  // told with the first id, or at the end
   std::optional<uint64_t> link;                // where it runs
   int64_t tokens_left = 0;                     // that its replica has to compute for it, at most
+  int64_t kv_tokens = 0;                       // that it counts for there
   bool in_service = false;                     // for its tenant's account (FairQueue)
   double charged = 0;                          // tokens, to its tenant
   std::vector<uint64_t> prefix;                // PrefixIndex::Chain of its prompt
@@ -74,6 +75,7 @@ struct LedgerEntry {
   int losses = 0;
   int losses_alone = 0;
   int32_t lost_at = 0;  // ids emitted at the last one
+  bool alone = false;   // its replica runs nothing else, not even of other controllers
 
   // It may be what ends them: it goes on alone until it is past the point where they ended.
   bool suspect() const { return losses >= 2; }
@@ -82,6 +84,9 @@ struct LedgerEntry {
 
   const ModelPtr& model() const { return request->model; }
   int32_t n_emitted() const { return static_cast<int32_t>(sequence.emitted_ids.size()); }
+  int64_t n_tokens() const {
+    return static_cast<int64_t>(sequence.prompt_ids.size() + sequence.emitted_ids.size());
+  }
   Usage usage() const;
   Timings timings(Time now) const;
 };

@@ -18,18 +18,21 @@ class LocalController::Link : public ReplicaLink, public std::enable_shared_from
     loop_ = loop;
   }
 
+  // Drops what runs, once there is no loop.
+  void Disconnect() { engine_.reset(); }
+
   absl::Status Wait() { return answer_.get_future().get(); }
 
   void Registered(uint64_t link, const ControllerOptions&) override {
     link_ = link;
-    replica_.SetSink([self = shared_from_this(), link](StepReport&& report) {
+    engine_ = replica_.Connect([self = shared_from_this(), link](StepReport&& report) {
       std::lock_guard lock(self->mutex_);
       if (self->loop_ != nullptr) self->loop_->Report(link, std::move(report), {});
     });
     answer_.set_value(absl::OkStatus());
   }
-  void Submit(SequenceRequest sequence) override { replica_.Submit(std::move(sequence)); }
-  void Cancel(uint64_t sequence_id) override { replica_.Cancel(sequence_id); }
+  void Submit(SequenceRequest sequence) override { engine_->Submit(std::move(sequence)); }
+  void Cancel(uint64_t sequence_id) override { engine_->Cancel(sequence_id); }
   void Heartbeat() override {  // a call that returns is the answer
     std::lock_guard lock(mutex_);
     if (loop_ != nullptr) loop_->Heartbeat(link_);
@@ -42,6 +45,7 @@ class LocalController::Link : public ReplicaLink, public std::enable_shared_from
 
  private:
   Replica& replica_;
+  std::unique_ptr<Replica::Link> engine_;  // the loop's thread, while there is one
   std::promise<absl::Status> answer_;
   uint64_t link_ = 0;
   std::mutex mutex_;
@@ -49,8 +53,7 @@ class LocalController::Link : public ReplicaLink, public std::enable_shared_from
 };
 
 LocalController::LocalController(Replica& replica, ControllerLoop::Options options)
-    : replica_(replica),
-      link_(std::make_shared<Link>(replica)),
+    : link_(std::make_shared<Link>(replica)),
       loop_(std::make_unique<ControllerLoop>(std::move(options))) {
   link_->Attach(loop_.get());
 }
@@ -64,9 +67,9 @@ absl::StatusOr<std::unique_ptr<LocalController>> LocalController::Start(
 }
 
 LocalController::~LocalController() {
-  replica_.SetSink(nullptr);
   link_->Attach(nullptr);
   loop_->Stop();
+  link_->Disconnect();
 }
 
 }  // namespace trireme

@@ -29,7 +29,6 @@ class LocalController {
 
   LocalController(Replica& replica, ControllerLoop::Options options);
 
-  Replica& replica_;
   std::shared_ptr<Link> link_;
   std::unique_ptr<ControllerLoop> loop_;
 };

@@ -1,6 +1,7 @@
 #include "server/replica_client.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -10,7 +11,6 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "grpcpp/client_context.h"
-#include "server/convert.h"
 #include "server/grpc_util.h"
 #include "trireme/replica/v1/replica.grpc.pb.h"
 
@@ -29,19 +29,20 @@ uint64_t DrawInstance() {
   return uint64_t{device()} << 32 | device();
 }
 
-}  // namespace
-
 // Reports on their way out. The replica's sink has a share in it, so that a report that comes after
 // the link is harmless.
-struct ReplicaClient::Outbox {
+struct Outbox {
   std::mutex mutex;
   std::condition_variable news;  // of any of them
   std::deque<StepReport> reports ABSL_GUARDED_BY(mutex);
+  bool leaving ABSL_GUARDED_BY(mutex) = false;  // to be told
   bool closed ABSL_GUARDED_BY(mutex) = false;
 };
 
-// One dialled connection. A thread reads, a thread writes, and Run's own watches them: either may
-// be held up for as long as the controller is.
+}  // namespace
+
+// One dialled connection. A thread reads, a thread writes, and the dialer's own watches them:
+// either may be held up for as long as the controller is.
 struct ReplicaClient::Link {
   grpc::ClientContext context;
   std::unique_ptr<grpc::ClientReaderWriter<FromReplica, ToReplica>> stream;
@@ -54,100 +55,183 @@ struct ReplicaClient::Link {
   Duration heartbeat ABSL_GUARDED_BY(mutex) = std::chrono::seconds(1);
   Duration timeout ABSL_GUARDED_BY(mutex);
 
-  // How it went; the reading thread's until it has ended.
+  // The reading thread's until it has ended.
+  std::unique_ptr<Replica::Link> engine;  // while it is registered
   bool registered = false;
   bool sent_home = false;
   std::string rejected;
   absl::Status status;
+
+  bool linked = false;  // guarded by the client's mutex
+};
+
+// One controller's.
+class ReplicaClient::Dialer {
+ public:
+  Dialer(ReplicaClient& client, std::string address)
+      : client_(client), options_(client.options_), address_(std::move(address)) {}
+
+  // Dials until the replica is sent home, refused or stopped, or controllers have been gone for too
+  // long.
+  void Run() { ended_ = Dial(); }
+
+  // Once it has run.
+  const absl::Status& ended() const { return ended_; }
+
+ private:
+  absl::Status Dial();
+  void Converse(Link& link);
+  void Read(Link& link);
+  void Write(Link& link);
+
+  ReplicaClient& client_;
+  const Options& options_;
+  const std::string address_;
+  absl::Status ended_;
 };
 
 ReplicaClient::ReplicaClient(Replica& replica, Options options)
-    : replica_(replica), options_(std::move(options)), instance_(DrawInstance()) {}
+    : replica_(replica), options_(std::move(options)), instance_(DrawInstance()), lost_(Now()) {
+  CHECK(!options_.controllers.empty());
+  for (const std::string& address : options_.controllers) {
+    dialers_.push_back(std::make_unique<Dialer>(*this, address));
+  }
+}
 
 ReplicaClient::~ReplicaClient() {
   Stop();
-  if (thread_.joinable()) thread_.join();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
 }
 
 void ReplicaClient::Start() {
   RouteGrpcLog(GrpcSide::kClient);
-  thread_ = std::thread([this] {
-    ended_ = Run();
-    replica_.Stop();
-  });
+  {
+    std::lock_guard lock(mutex_);
+    n_dialling_ = dialers_.size();
+    lost_ = Now();
+  }
+  for (const auto& dialer : dialers_) {
+    threads_.emplace_back([this, &dialer = *dialer] {
+      dialer.Run();
+      std::unique_lock lock(mutex_);
+      const bool last = --n_dialling_ == 0;
+      if (last) return replica_.Stop();
+      if (!dialer.ended().ok()) spdlog::error("{}", Message(dialer.ended()));
+    });
+  }
 }
 
 absl::Status ReplicaClient::Wait() {
-  if (thread_.joinable()) thread_.join();
-  return ended_;
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+  std::lock_guard lock(mutex_);
+  if (stopping_ || leaving_) return absl::OkStatus();
+  for (const auto& dialer : dialers_) RETURN_IF_ERROR(dialer->ended());
+  return absl::OkStatus();
 }
 
 void ReplicaClient::Stop() {
   std::lock_guard lock(mutex_);
   stopping_ = true;
-  if (link_ != nullptr) link_->context.TryCancel();
+  for (Link* link : links_) link->context.TryCancel();
   stop_.notify_all();
 }
 
-// False if Stop has been called.
-bool ReplicaClient::Pause(Duration duration) {
-  std::unique_lock lock(mutex_);
-  return !stop_.wait_for(lock, duration, [this] { return stopping_; });
+void ReplicaClient::Leave() {
+  std::lock_guard lock(mutex_);
+  leaving_ = true;
+  for (Link* link : links_) {
+    if (!link->linked) {
+      link->context.TryCancel();
+      continue;
+    }
+    std::lock_guard outbox_lock(link->outbox->mutex);
+    link->outbox->leaving = true;
+    link->outbox->news.notify_all();
+  }
+  stop_.notify_all();
 }
 
-// Dials until it is sent home, refused, stopped, or the controller has been gone for too long.
-absl::Status ReplicaClient::Run() {
+bool ReplicaClient::Open(Link& link) {
+  std::lock_guard lock(mutex_);
+  if (stopping_ || leaving_) return false;
+  links_.push_back(&link);
+  return true;
+}
+
+void ReplicaClient::Close(Link& link) {
+  std::lock_guard lock(mutex_);
+  std::erase(links_, &link);
+  if (link.linked && --n_linked_ == 0) lost_ = Now();
+}
+
+void ReplicaClient::Linked(Link& link) {
+  std::lock_guard lock(mutex_);
+  link.linked = true;
+  ++n_linked_;
+}
+
+bool ReplicaClient::Pause(Duration duration) {
+  std::unique_lock lock(mutex_);
+  return !stop_.wait_for(lock, duration, [this] { return stopping_ || leaving_; });
+}
+
+Duration ReplicaClient::Left() {
+  std::lock_guard lock(mutex_);
+  return n_linked_ > 0 ? Duration::max() : lost_ + options_.controller_timeout - Now();
+}
+
+absl::Status ReplicaClient::Dialer::Dial() {
   ASSIGN_OR_RETURN(const auto certificates, TlsStore::Open(options_.tls.files));
   std::shared_ptr<const TlsPem> pem;  // that the stub dials by
   std::unique_ptr<ReplicaService::Stub> stub;
-  Time lost = Now();
   Duration redial = options_.first_redial;
   while (true) {
     Link link;
-    {
-      std::lock_guard lock(mutex_);
-      if (stopping_) return absl::OkStatus();
-      link_ = &link;
-    }
     if (auto now = certificates->Get(); now != pem) {
       pem = std::move(now);
-      stub = ReplicaService::NewStub(Dial(options_.controller, options_.tls, *pem));
+      stub = ReplicaService::NewStub(trireme::Dial(address_, options_.tls, *pem));
     }
     if (!options_.secret.empty()) link.context.AddMetadata(kReplicaSecretHeader, options_.secret);
+    if (!client_.Open(link)) return absl::OkStatus();
     link.stream = stub->Connect(&link.context);
     Converse(link);
-    {
-      std::lock_guard lock(mutex_);
-      link_ = nullptr;
-      if (stopping_) return absl::OkStatus();
+    client_.Close(link);
+    if (link.sent_home) {
+      client_.Leave();
+      return absl::OkStatus();
     }
-    if (link.sent_home) return absl::OkStatus();
     if (!link.rejected.empty()) {
-      return FailedPrecondition("the controller at ", options_.controller,
+      return FailedPrecondition("the controller at ", address_,
                                 " refuses this replica: ", link.rejected);
     }
     link.status = Explain(link.status, options_.tls);
+    const Duration left = client_.Left();
+    const bool others = left == Duration::max();
+    const std::string how_long =
+        others ? "another one is linked" : StrCat("for ", std::ceil(Seconds(left)), " s");
     if (link.registered) {
-      lost = Now();
       redial = options_.first_redial;
-      spdlog::warn("the controller at {} is lost ({}); dialling again for {:.0f} s",
-                   options_.controller, Message(link.status), Seconds(options_.controller_timeout));
+      spdlog::warn("the controller at {} is lost ({}); dialling again, {}", address_,
+                   Message(link.status), how_long);
     } else if (redial == options_.first_redial) {
-      spdlog::warn("no controller at {} yet ({}); dialling for {:.0f} s", options_.controller,
-                   Message(link.status), Seconds(options_.controller_timeout));
+      spdlog::warn("no controller at {} yet ({}); dialling, {}", address_, Message(link.status),
+                   how_long);
     }
-    const Duration left = lost + options_.controller_timeout - Now();
     if (left <= Duration::zero()) {
-      return Unavailable("no controller at ", options_.controller, " for ",
+      return Unavailable("no controller at ", address_, " for ",
                          Seconds(options_.controller_timeout), " s: ", Message(link.status));
     }
-    if (!Pause(std::min(redial, left))) return absl::OkStatus();
+    if (!client_.Pause(std::min(redial, left))) return absl::OkStatus();
     redial = std::min(2 * redial, options_.longest_redial);
   }
 }
 
 // From Register to the end of the link.
-void ReplicaClient::Converse(Link& link) {
+void ReplicaClient::Dialer::Converse(Link& link) {
   {
     std::lock_guard lock(link.mutex);
     link.timeout = options_.registration_timeout;
@@ -178,61 +262,54 @@ void ReplicaClient::Converse(Link& link) {
   if (silent) link.status = Unavailable("nothing heard from it");
 }
 
-void ReplicaClient::Read(Link& link) {
+void ReplicaClient::Dialer::Read(Link& link) {
   ToReplica message;
   while (!link.sent_home && link.rejected.empty() && link.stream->Read(&message)) {
     std::lock_guard lock(link.mutex);
     link.last_heard = Now();
-    switch (message.message_case()) {
-      case ToReplica::kRegistered:
-        link.registered = true;
-        link.heartbeat = FromSeconds(message.registered().heartbeat_s());
-        link.timeout = FromSeconds(message.registered().timeout_s());
-        link.news.notify_all();
-        replica_.SetSink([outbox = link.outbox](StepReport&& report) {
-          {
-            std::lock_guard lock(outbox->mutex);
-            if (outbox->closed) return;
-            outbox->reports.push_back(std::move(report));
-          }
-          outbox->news.notify_all();
-        });
-        spdlog::info("linked to the controller at {}", options_.controller);
-        break;
-      case ToReplica::kSubmit:
-        replica_.Submit(FromProto(message.submit()));
-        break;
-      case ToReplica::kCancel:
-        replica_.Cancel(message.cancel().id());
-        break;
-      case ToReplica::kHeartbeat:
-        break;
-      case ToReplica::kReject:
-        link.rejected = message.reject().reason();
-        break;
-      case ToReplica::kShutdown:
-        link.sent_home = true;
-        break;
-      case ToReplica::MESSAGE_NOT_SET:
-        break;
+    if (message.has_registered() && !link.registered) {
+      link.registered = true;
+      link.heartbeat = FromSeconds(message.registered().heartbeat_s());
+      link.timeout = FromSeconds(message.registered().timeout_s());
+      link.news.notify_all();
+      link.engine = client_.replica_.Connect([outbox = link.outbox](StepReport&& report) {
+        {
+          std::lock_guard lock(outbox->mutex);
+          if (outbox->closed) return;
+          outbox->reports.push_back(std::move(report));
+        }
+        outbox->news.notify_all();
+      });
+      client_.Linked(link);
+      spdlog::info("linked to the controller at {}", address_);
+    } else if (message.has_reject()) {
+      link.rejected = message.reject().reason();
+    } else if (message.has_shutdown()) {
+      link.sent_home = true;
+    } else if (link.registered && message.has_submit()) {
+      link.engine->Submit(FromProto(message.submit()));
+    } else if (link.registered && message.has_cancel()) {
+      link.engine->Cancel(message.cancel().id());
     }
   }
-  if (link.registered) replica_.SetSink(nullptr);
+  link.engine.reset();
   std::lock_guard lock(link.mutex);
   link.over = true;
   link.news.notify_all();
 }
 
-// Register, then reports, and heartbeats where there are none.
-void ReplicaClient::Write(Link& link) {
+// Register, then reports, that it leaves when it does, and heartbeats where there is nothing else.
+void ReplicaClient::Dialer::Write(Link& link) {
   FromReplica message;
   auto* registration = message.mutable_registration();
-  registration->set_revision(options_.revision != 0 ? options_.revision : kReplicaProtocolRevision);
-  registration->set_instance(instance_);
-  *registration->mutable_info() = ToProto(replica_.info());
+  registration->set_revision(options_.revisions.newest);
+  registration->set_oldest_revision(options_.revisions.oldest);
+  registration->set_instance(client_.instance_);
+  *registration->mutable_info() = ToProto(client_.replica_.info());
   if (!link.stream->Write(message)) return;
 
   Outbox& outbox = *link.outbox;
+  bool told_leaving = false;
   while (true) {
     Duration heartbeat;
     {
@@ -240,20 +317,24 @@ void ReplicaClient::Write(Link& link) {
       heartbeat = link.heartbeat;
     }
     std::deque<StepReport> reports;
+    bool leaves;
     {
       std::unique_lock lock(outbox.mutex);
-      outbox.news.wait_for(lock, heartbeat,
-                           [&] { return outbox.closed || !outbox.reports.empty(); });
+      outbox.news.wait_for(lock, heartbeat, [&] {
+        return outbox.closed || !outbox.reports.empty() || outbox.leaving != told_leaving;
+      });
       if (outbox.closed) return;
       reports.swap(outbox.reports);
+      leaves = outbox.leaving != told_leaving;
     }
     for (const StepReport& report : reports) {
       *message.mutable_report() = ToProto(report);
       if (!link.stream->Write(message)) return;
     }
-    if (reports.empty()) {
-      message.mutable_heartbeat();
+    if (leaves || reports.empty()) {
+      leaves ? void(message.mutable_leaving()) : void(message.mutable_heartbeat());
       if (!link.stream->Write(message)) return;
+      told_leaving |= leaves;
     }
   }
 }

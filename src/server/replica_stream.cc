@@ -59,16 +59,29 @@ void ReplicaStream::OnReadDone(bool ok) {
   if (link != 0 && message == FromReplica::kReport) {
     return loop_.Report(link, FromProto(incoming_.report()), [self = self_] { self->ReadNext(); });
   }
+  if (link != 0 && message == FromReplica::kLeaving) {
+    loop_.Drain(link, [](const absl::Status&) {});
+    return ReadNext();
+  }
   if (link != 0) loop_.LinkDown(link, "it sent a message out of turn");
   Close("protocol fault: a message out of turn", /*rejected=*/true);
 }
 
 void ReplicaStream::Register(replica::v1::Register&& registration) {
-  if (registration.revision() != kReplicaProtocolRevision) {
+  const RevisionRange ours,
+      theirs{.oldest = registration.oldest_revision() > 0 ? registration.oldest_revision()
+                                                          : registration.revision(),
+             .newest = registration.revision()};
+  revision_ = NewestInCommon(ours, theirs);
+  if (revision_ == 0) {
+    const auto name = [](const RevisionRange& range) {
+      return range.oldest == range.newest ? StrCat(range.newest)
+                                          : StrCat(range.oldest, " to ", range.newest);
+    };
     const std::string reason =
-        StrCat("the replica speaks protocol revision ", registration.revision(), " (version ",
-               registration.info().version(), "), this controller ", kReplicaProtocolRevision,
-               ": use programs of one version");
+        StrCat("the replica speaks protocol revision ", name(theirs), " (version ",
+               registration.info().version(), "), this controller ", name(ours),
+               ": use programs of versions that have one in common");
     spdlog::warn("{}", reason);
     return Close(reason, /*rejected=*/true);
   }
@@ -139,6 +152,7 @@ void ReplicaStream::Registered(uint64_t link, const ControllerOptions& options) 
   message.mutable_registered()->set_link(link);
   message.mutable_registered()->set_heartbeat_s(Seconds(options.heartbeat_interval));
   message.mutable_registered()->set_timeout_s(Seconds(options.replica_timeout));
+  message.mutable_registered()->set_revision(revision_);
   Send({.message = std::move(message)});
 }
 

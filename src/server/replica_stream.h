@@ -53,6 +53,7 @@ class ReplicaStream
   grpc::CallbackServerContext* const context_;
   std::shared_ptr<ReplicaStream> self_;
   replica::v1::FromReplica incoming_;  // of the read under way
+  int32_t revision_ = 0;               // that is spoken; since before the link is known
 
   // gRPC does not call back from within Start… and Finish, so that the lock may be held there.
   std::mutex mutex_;

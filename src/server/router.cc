@@ -14,9 +14,13 @@ int32_t LinkedReplica::context_length() const {
 }
 
 bool LinkedReplica::HasRoom() const {
-  const int32_t at_hand = std::max(1, info.max_rows / 4);
   return !isolating && !draining &&
-         running.size() + cancelling.size() < static_cast<size_t>(info.max_rows + at_hand);
+         static_cast<int64_t>(running.size() + cancelling.size()) < credits.sequences;
+}
+
+// One alone need not fit the credits: the replica can hold it.
+bool LinkedReplica::HasRoomFor(const LedgerEntry& entry) const {
+  return HasRoom() && (running.empty() || kv_tokens + entry.n_tokens() <= credits.kv_tokens);
 }
 
 bool LinkedReplica::Serves(const LedgerEntry& entry) const {
@@ -53,7 +57,7 @@ LinkedReplica* Router::Pick(const LedgerEntry& entry) {
   };
   LinkedReplica* best = nullptr;
   for (auto& [link, replica] : replicas_) {
-    if (!replica.HasRoom() || !replica.Serves(entry)) continue;
+    if (!replica.HasRoomFor(entry) || !replica.Serves(entry)) continue;
     if (best == nullptr || load(replica) < load(*best)) best = &replica;
   }
   return best;
@@ -79,6 +83,11 @@ bool Router::AnyHasRoom(const ServedModel& model) const {
   return std::ranges::any_of(replicas_, [&](const auto& r) {
     return r.second.model.get() == &model && r.second.HasRoom();
   });
+}
+
+bool Router::AnyHasRoom(const LedgerEntry& entry) const {
+  return std::ranges::any_of(
+      replicas_, [&](const auto& r) { return r.second.Serves(entry) && r.second.HasRoom(); });
 }
 
 bool Router::AnyOf(const ServedModel& model) const {
@@ -107,10 +116,12 @@ void Router::Release(LedgerEntry& entry, bool cancelled) {
   if (LinkedReplica* replica = Find(*entry.link)) {
     replica->running.erase(entry.sequence.id);
     replica->tokens_left -= entry.tokens_left;
+    replica->kv_tokens -= entry.kv_tokens;
     if (cancelled) replica->cancelling.insert(entry.sequence.id);
   }
   entry.link.reset();
   entry.tokens_left = 0;
+  entry.kv_tokens = 0;
   entry.sequence.id = 0;
 }
 
@@ -118,10 +129,11 @@ void Router::Charge(LedgerEntry& entry, bool prefilled) {
   LinkedReplica* replica = Find(*entry.link);
   CHECK(replica != nullptr);
   int64_t left = entry.sequence.max_tokens - entry.n_emitted();
-  if (!prefilled)
-    left += static_cast<int64_t>(entry.sequence.prompt_ids.size()) + entry.n_emitted();
+  if (!prefilled) left += entry.n_tokens();
   replica->tokens_left += left - entry.tokens_left;
   entry.tokens_left = left;
+  replica->kv_tokens += entry.n_tokens() - entry.kv_tokens;
+  entry.kv_tokens = entry.n_tokens();
 }
 
 }  // namespace trireme

@@ -22,6 +22,8 @@ struct LinkedReplica {
   std::unordered_map<uint64_t, uint64_t> running;  // sequence id -> the ledger entry's
   std::unordered_set<uint64_t> cancelling;         // cancelled, its last delta still to come
   int64_t tokens_left = 0;                         // sum over `running`
+  Credits credits;                                 // as granted last
+  int64_t kv_tokens = 0;                           // sum over `running`
   PrefixIndex prefixes;
   bool isolating = false;  // for suspects alone, one at a time
   bool draining = false;   // it is given nothing new
@@ -30,9 +32,10 @@ struct LinkedReplica {
   // Tokens that a sequence may have here, prompt included.
   int32_t context_length() const;
 
-  // Beyond this many sequences requests wait in the controller, where tenants are treated fairly: a
-  // batch runs, and something is at hand for the rows that come free.
+  // For one more sequence, and for this one, within the credits: the rest waits in the controller,
+  // where tenants are treated fairly.
   bool HasRoom() const;
+  bool HasRoomFor(const LedgerEntry& entry) const;
   bool IsEmpty() const { return running.empty() && cancelling.empty(); }
 
   // Whether the entry would get the same tokens here as where it was, and fits.
@@ -57,6 +60,7 @@ class Router {
 
   bool AnyServes(const LedgerEntry& entry) const;
   bool AnyHasRoom(const ServedModel& model) const;
+  bool AnyHasRoom(const LedgerEntry& entry) const;  // of those that serve it
   bool AnyOf(const ServedModel& model) const;
 
   // What each replica of the model can hold; the model's own if there is none.
@@ -66,8 +70,8 @@ class Router {
   void Assign(LedgerEntry& entry, LinkedReplica& replica);
   void Release(LedgerEntry& entry, bool cancelled);
 
-  // Counts anew what the entry's replica has to compute for it: at most the ids up to max_tokens
-  // and, until its first id of this hand-over has come, the prefill.
+  // Counts anew what the entry has and what its replica has to compute for it: at most the ids up
+  // to max_tokens and, until its first id of this hand-over has come, the prefill.
   void Charge(LedgerEntry& entry, bool prefilled);
 
   const std::map<uint64_t, LinkedReplica>& replicas() const { return replicas_; }

@@ -28,32 +28,17 @@ class PacedReplica : public Replica {
     info_.max_rows = 1 << 20;
     info_.kv_tokens = int64_t{1} << 40;
     info_.kv_block_size = 16;
+    info_.credits = {.sequences = info_.max_rows, .kv_tokens = info_.kv_tokens};
     info_.hosts = {"here"};
     info_.rank_pids = {getpid()};
   }
 
   const ReplicaInfo& info() const override { return info_; }
 
-  void SetSink(Sink sink) override {
-    absl::MutexLock lock(&mutex_);
-    sink_ = std::move(sink);
-    sequences_.clear();
-    due_.clear();
-  }
-
-  void Submit(SequenceRequest request) override {
-    absl::MutexLock lock(&mutex_);
-    const auto n = static_cast<int32_t>(request.emitted_ids.size());
-    sequences_[request.id] = {n, request.max_tokens};
-    due_.emplace(absl::Now(), request.id);
-  }
-
-  void Cancel(uint64_t id) override {
-    absl::MutexLock lock(&mutex_);
-    auto it = sequences_.find(id);
-    if (it == sequences_.end()) return;
-    it->second.cancelled = true;
-    due_.emplace(absl::Now(), id);
+  // Of one controller at a time.
+  std::unique_ptr<Link> Connect(Sink sink) override {
+    SetSink(std::move(sink));
+    return std::make_unique<PacedLink>(*this);
   }
 
   void Stop() override {
@@ -82,11 +67,44 @@ class PacedReplica : public Replica {
   }
 
  private:
+  class PacedLink : public Link {
+   public:
+    explicit PacedLink(PacedReplica& replica) : replica_(replica) {}
+    ~PacedLink() override { replica_.SetSink(nullptr); }
+    void Submit(SequenceRequest request) override { replica_.Submit(request); }
+    void Cancel(uint64_t id) override { replica_.Cancel(id); }
+
+   private:
+    PacedReplica& replica_;
+  };
+
   struct Sequence {
     int32_t n = 0;  // ids so far
     int32_t max_tokens = 0;
     bool cancelled = false;
   };
+
+  void SetSink(Sink sink) {
+    absl::MutexLock lock(&mutex_);
+    sink_ = std::move(sink);
+    sequences_.clear();
+    due_.clear();
+  }
+
+  void Submit(const SequenceRequest& request) {
+    absl::MutexLock lock(&mutex_);
+    const auto n = static_cast<int32_t>(request.emitted_ids.size());
+    sequences_[request.id] = {n, request.max_tokens};
+    due_.emplace(absl::Now(), request.id);
+  }
+
+  void Cancel(uint64_t id) {
+    absl::MutexLock lock(&mutex_);
+    auto it = sequences_.find(id);
+    if (it == sequences_.end()) return;
+    it->second.cancelled = true;
+    due_.emplace(absl::Now(), id);
+  }
 
   void Advance(absl::Time time, uint64_t id, StepReport& report)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -126,7 +144,7 @@ int Main(int argc, char** argv) {
     return 1;
   }
   PacedReplica replica(absl::Seconds(std::atof(argv[2])), *std::move(tokenizer));
-  ReplicaClient client(replica, {.controller = argv[1]});
+  ReplicaClient client(replica, {.controllers = {argv[1]}});
   client.Start();
   replica.Run();
   const absl::Status end = client.Wait();

@@ -30,7 +30,8 @@ void LoseTheLastStage() {
   std::thread hangs([&] { last = ReplicaRank::Load(options, *worlds[1]); });
   auto first = ReplicaRank::Load(options, *worlds[0]);
   hangs.join();
-  (*first)->replica().Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 5});
+  const auto link = (*first)->replica().Connect([](StepReport&&) {});
+  link->Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 5});
   (*first)->Run();
 }
 
@@ -52,11 +53,11 @@ TEST(LeaderTest, AwaitsWhatIsInFlightWhenItStops) {
   });
   auto rank = ReplicaRank::Load(options, *worlds[0]);
   Replica& replica = (*rank)->replica();
-  replica.SetSink([&](StepReport&& report) {
+  const auto link = replica.Connect([&](StepReport&& report) {
     if (!report.deltas.empty()) replica.Stop();
   });
   for (uint64_t id : {1, 2}) {
-    replica.Submit({.id = id, .prompt_ids = {1, 2, 3}, .max_tokens = 50});
+    link->Submit({.id = id, .prompt_ids = {1, 2, 3}, .max_tokens = 50});
   }
   (*rank)->Run();
   last.join();

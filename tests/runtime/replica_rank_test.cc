@@ -221,7 +221,7 @@ class RunningReplica {
       });
     }
     Await([&] { return replica_ != nullptr; });
-    replica_->SetSink([this](StepReport&& report) {
+    link_ = replica_->Connect([this](StepReport&& report) {
       std::lock_guard<std::mutex> lock(mutex_);
       for (SequenceDelta& delta : report.deltas) {
         ids_.insert(ids_.end(), delta.ids.begin(), delta.ids.end());
@@ -232,11 +232,12 @@ class RunningReplica {
     });
   }
   ~RunningReplica() {
+    link_.reset();
     replica_->Stop();
     for (auto& thread : threads_) thread.join();
   }
 
-  Replica& replica() { return *replica_; }
+  Replica::Link& link() { return *link_; }
   FinishReason AwaitFinish() {
     Await([&] { return finish_.has_value(); });
     return *finish_;
@@ -259,6 +260,7 @@ class RunningReplica {
   std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   Replica* replica_ = nullptr;
+  std::unique_ptr<Replica::Link> link_;
   std::vector<int32_t> ids_;
   std::optional<FinishReason> finish_;
   ReplicaStats stats_;
@@ -269,9 +271,9 @@ TEST(ReplicaTest, CancelFreesBlocksOnAPipeline) {
   ReplicaOptions options = Options();
   options.layout = {.tp = 2, .pp = 2};
   RunningReplica running(options);
-  running.replica().Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 200});
+  running.link().Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 200});
   running.AwaitSomeIds();
-  running.replica().Cancel(1);
+  running.link().Cancel(1);
   EXPECT_EQ(running.AwaitFinish(), FinishReason::kCancelled);
   running.AwaitNoBlocksUsed();
 }
@@ -321,12 +323,12 @@ TEST(ReplicaTest, KeepsAPlanInFlightPerStage) {
   ASSERT_TRUE(rank.ok()) << rank.status();
   Replica& replica = (*rank)->replica();
   int n_ended = 0;
-  replica.SetSink([&](StepReport&& report) {
+  const auto link = replica.Connect([&](StepReport&& report) {
     for (const SequenceDelta& delta : report.deltas) n_ended += delta.finish.has_value();
     if (n_ended == 6) replica.Stop();
   });
   for (uint64_t id = 1; id <= 6; ++id) {
-    replica.Submit({.id = id, .prompt_ids = {1, 2, 3}, .max_tokens = 5});
+    link->Submit({.id = id, .prompt_ids = {1, 2, 3}, .max_tokens = 5});
   }
   (*rank)->Run();
   for (std::thread& follower : followers) follower.join();
@@ -335,7 +337,7 @@ TEST(ReplicaTest, KeepsAPlanInFlightPerStage) {
 
 TEST(ReplicaTest, GeneratesToTheEnd) {
   RunningReplica running(Options());
-  running.replica().Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 20});
+  running.link().Submit({.id = 1, .prompt_ids = {1, 2, 3}, .max_tokens = 20});
   EXPECT_EQ(running.AwaitFinish(), FinishReason::kLength);
 }
 

@@ -410,6 +410,125 @@ TEST(SchedulerTest, HigherPriorityGoesFirst) {
   EXPECT_EQ(scheduler.Next()->n_tokens(), 4);
 }
 
+SequenceRequest OfTenant(SequenceRequest request, const std::string& tenant, double weight = 1) {
+  request.tenant = tenant;
+  request.weight = weight;
+  return request;
+}
+
+// The ids of those that have blocks, which the tenants compete for: three sequences of seven
+// blocks of 4 tokens, each of which grows to need three.
+std::set<uint64_t> SurviveShortage(const std::vector<SequenceRequest>& requests) {
+  SchedulerOptions options = Options();
+  options.n_blocks = 8;
+  options.context_length = 32;
+  Scheduler scheduler(options);
+  for (const SequenceRequest& request : requests) scheduler.Submit(request);
+  std::set<uint64_t> ended;
+  while (scheduler.TakeReport().stats.preemptions == 0) {
+    scheduler.Commit(Answer(*scheduler.Next(), 5));
+  }
+  while (ended.size() + 1 < requests.size()) {
+    scheduler.Commit(Answer(*scheduler.Next(), 5));
+    for (const SequenceDelta& delta : scheduler.TakeReport().deltas) {
+      if (delta.finish.has_value()) ended.insert(delta.id);
+    }
+  }
+  return ended;
+}
+
+TEST(SchedulerTest, TheMostServedTenantGivesItsBlocks) {
+  // Of one tenant the last one does, of two the one that has two sequences here.
+  EXPECT_EQ(SurviveShortage({Request(1, 7, 8), Request(2, 7, 8), Request(3, 7, 8)}),
+            (std::set<uint64_t>{1, 2}));
+  EXPECT_EQ(SurviveShortage({OfTenant(Request(1, 7, 8), "a"), OfTenant(Request(2, 7, 8), "a"),
+                             OfTenant(Request(3, 7, 8), "b")}),
+            (std::set<uint64_t>{1, 3}));
+  // A third of it counts where it has three times the weight.
+  EXPECT_EQ(SurviveShortage({OfTenant(Request(1, 7, 8), "a", 3), OfTenant(Request(2, 7, 8), "a", 3),
+                             OfTenant(Request(3, 7, 8), "b")}),
+            (std::set<uint64_t>{1, 2}));
+  // Priorities count among a tenant's own.
+  SequenceRequest urgent = OfTenant(Request(2, 7, 8), "a");
+  urgent.priority = 9;
+  EXPECT_EQ(
+      SurviveShortage({OfTenant(Request(1, 7, 8), "a"), urgent, OfTenant(Request(3, 7, 8), "b")}),
+      (std::set<uint64_t>{2, 3}));
+}
+
+TEST(TenantServiceTest, ATenantHasNoClaimOnWhatItDidNotAskFor) {
+  TenantService tenants;
+  TenantService::Charge(tenants.Enter("a", 1), 30);
+  TenantService::Charge(tenants.Enter("b", 2), 20);
+  EXPECT_EQ(tenants.Enter("b", 2).time, 30 + 20 / 2) << "it began where the others were";
+  EXPECT_EQ(tenants.Enter("c", 1).time, 30) << "where the least served of them is";
+  for (const char* name : {"c", "b", "b", "a"}) tenants.Leave(name);
+  EXPECT_EQ(tenants.Enter("c", 1).time, 40) << "nor when all the others are gone";
+}
+
+TEST(SchedulerTest, OneThatIsToBeAloneIs) {
+  SchedulerOptions options = Options();
+  options.pp = 2;
+  options.max_rows = 2;
+  Scheduler scheduler(options);
+  scheduler.Submit(Request(1, 3, 9));
+  scheduler.Submit(Request(2, 3, 9));
+  const auto before = scheduler.Next();
+  SequenceRequest suspect = Request(3, 4, 9);
+  suspect.emitted_ids = {5};
+  suspect.alone_ids = 3;
+  scheduler.Submit(suspect);
+  EXPECT_FALSE(scheduler.Next()) << "a plan with others is in flight";
+  EXPECT_TRUE(scheduler.TakeReport().deltas.empty());
+  scheduler.Commit(Answer(*before, 6));
+  const auto alone = [&] {
+    for (const SequenceDelta& delta : scheduler.TakeReport().deltas) {
+      if (delta.alone) return delta.id;
+    }
+    return uint64_t{0};
+  };
+  EXPECT_EQ(alone(), 3u) << "told before its first plan";
+  for (int i = 0; i < 2; ++i) {  // rows are taken from the others, if need be
+    const auto plan = scheduler.Next();
+    EXPECT_EQ(plan->n_sequences(), 1);
+    EXPECT_EQ(plan->kv_lens[0], 5 + i);
+    EXPECT_FALSE(scheduler.Next());
+    scheduler.Commit(Answer(*plan, 5));
+  }
+  EXPECT_EQ(scheduler.Next()->n_sequences(), 1);  // each stage has one of the two that run
+  EXPECT_TRUE(scheduler.Next());
+  EXPECT_EQ(alone(), 0u);
+}
+
+TEST(SchedulerTest, TheyAreAloneOneAfterTheOther) {
+  Scheduler scheduler(Options());
+  for (uint64_t id : {1, 2}) {
+    SequenceRequest suspect = Request(id, 3, 9);
+    suspect.alone_ids = 4;
+    scheduler.Submit(suspect);
+  }
+  EXPECT_EQ(scheduler.TakeReport().deltas.size(), 1u);
+  scheduler.Commit(Answer(*scheduler.Next(), 5));
+  scheduler.TakeReport();
+  scheduler.Cancel(1);
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 2u);
+  EXPECT_EQ(report.deltas[1].id, 2u);
+  EXPECT_TRUE(report.deltas[1].alone);
+}
+
+TEST(SchedulerTest, FreeTokensAreThoseThatNobodyWaitsFor) {
+  SchedulerOptions options = Options();
+  options.max_rows = 1;
+  Scheduler scheduler(options);
+  EXPECT_EQ(scheduler.n_free_tokens(), 64);
+  scheduler.Submit(Request(1, 5, 9));
+  scheduler.Submit(Request(2, 8, 9));
+  EXPECT_EQ(scheduler.n_free_tokens(), 64 - 8 - 12) << "a block for the next token, too";
+  scheduler.Next();
+  EXPECT_EQ(scheduler.n_free_tokens(), 64 - 8 - 12);
+}
+
 // A model of what ids a replica must produce: a function of the sequence so far alone.
 int32_t NextId(const std::vector<int32_t>& tokens) {
   uint32_t hash = 17;
@@ -473,17 +592,24 @@ void RunRandomTraffic(uint32_t seed) {
   std::deque<StepPlan> in_flight;
   int to_submit = 30;
   int64_t idle_steps = 0;
+  uint64_t alone = 0;  // the sequence that is, or 0
 
   auto read_report = [&] {
     StepReport report = scheduler.TakeReport();
     for (const SequenceDelta& delta : report.deltas) {
       Expected& e = sequences.at(delta.id);
       ASSERT_FALSE(e.finish.has_value()) << "news after the end";
+      if (delta.alone) {
+        ASSERT_EQ(alone, 0u) << "two are alone";
+        alone = delta.id;
+      }
       if (!delta.ids.empty()) {
         ASSERT_EQ(delta.offset, static_cast<int32_t>(e.got.size()));
       }
       e.got.insert(e.got.end(), delta.ids.begin(), delta.ids.end());
       e.finish = delta.finish;
+      const bool over = e.finish || static_cast<int32_t>(e.got.size()) >= e.request.alone_ids;
+      if (alone == delta.id && over) alone = 0;
     }
   };
 
@@ -501,6 +627,9 @@ void RunRandomTraffic(uint32_t seed) {
       if (draw(2) == 0) request.stop_ids = {draw(100), draw(100), draw(100)};
       if (draw(3) == 0) request.min_tokens = draw(4);
       request.priority = draw(3);
+      request.tenant = std::string(1, static_cast<char>('a' + draw(3)));
+      request.weight = 1 + draw(2);
+      if (draw(8) == 0) request.alone_ids = draw(12);
       if (draw(3) == 0) {  // goes on after a crash
         std::vector<int32_t> tokens = request.prompt_ids;
         for (int i = draw(request.max_tokens); i > 0; --i) {
@@ -517,12 +646,16 @@ void RunRandomTraffic(uint32_t seed) {
       auto it = std::next(sequences.begin(), draw(static_cast<int>(sequences.size())));
       if (!it->second.finish) it->second.cancelled = true;
       scheduler.Cancel(it->first);
+      read_report();
     }
     bool progress = false;
     if (scheduler.n_in_flight() < options.pp) {
       if (auto plan = scheduler.Next()) {
         ASSERT_LE(plan->n_tokens(), options.max_batch_tokens);
         ASSERT_LE(plan->n_sequences(), options.max_rows);
+        if (alone != 0) {
+          ASSERT_EQ(plan->n_sequences(), 1);
+        }
         in_flight.push_back(std::move(*plan));
         progress = true;
       }

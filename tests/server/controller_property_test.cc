@@ -223,11 +223,20 @@ class Schedule {
   }
 
   void Step() {
-    if (const uint64_t link = AnyLink(); link != 0 && RunsPoison(link)) {
-      bench_.Down(link);
-    } else if (link != 0) {
-      wire_[link].push_back(bench_.replicas.at(link).Step([&] { return Below(4); }));
+    const uint64_t link = AnyLink();
+    if (link == 0) return;
+    test::ScriptedReplica& replica = bench_.replicas.at(link);
+    StepReport report;
+    if (replica.AwaitsAlone()) {  // told before the step that it may not outlive
+      report = replica.Step([] { return 0; });
+    } else if (RunsPoison(link)) {
+      return bench_.Down(link);
+    } else {
+      report = replica.Step([&] { return Below(4); });
     }
+    report.stats.links = 1 + Below(2);
+    if (OneIn(6)) report.credits = {.sequences = Below(5), .kv_tokens = Below(40)};
+    wire_[link].push_back(std::move(report));
   }
 
   void Deliver() {
@@ -258,7 +267,7 @@ class Schedule {
   void Revive() {
     if (bench_.replicas.size() >= 3) return;
     auto info = Info("tiny", Fingerprint());
-    info.max_rows = 1 + Below(3);
+    info.credits = {.sequences = 1 + Below(4), .kv_tokens = 5 + Below(60)};
     bench_.Up(info);
   }
 
@@ -320,6 +329,7 @@ class Schedule {
     bench_.Up(Info("tiny", "f1"));  // what waits for another fingerprint gives up
     for (auto& [link, reports] : wire_) {
       for (StepReport& report : reports) bench_.Report(link, std::move(report));
+      bench_.Report(link, {.credits = Credits{.sequences = 5, .kv_tokens = 1024}});
     }
     RunToEnd();
   }
@@ -339,11 +349,13 @@ class Schedule {
       for (const auto& [link, replica] : bench_.replicas) links.push_back(link);
       for (uint64_t link : links) {
         const auto before = Running();
-        if (RunsPoison(link)) {
+        if (!bench_.replicas.contains(link)) continue;
+        if (RunsPoison(link) && !bench_.replicas.at(link).AwaitsAlone()) {
           bench_.Down(link);
           bench_.Up(Info("tiny", "f1"));
-        } else if (bench_.replicas.contains(link)) {
-          bench_.Step(link);
+        } else {
+          const bool told = bench_.replicas.at(link).AwaitsAlone();
+          bench_.Report(link, bench_.replicas.at(link).Step([told] { return told ? 0 : 1; }));
         }
         CountLosses(before);
       }

@@ -430,7 +430,7 @@ TEST(ControllerTest, ChoicesThatWaitAreOneNews) {
 TEST(ControllerTest, CancellingARequestEndsAllOfItsChoices) {
   CoreBench bench;
   ReplicaInfo info = Info();
-  info.max_rows = 1;
+  info.credits.sequences = 2;
   bench.Up(info);
   auto request = Request("a", 9);
   request.n = 4;  // two run, two wait
@@ -445,7 +445,7 @@ TEST(ControllerTest, CancellingARequestEndsAllOfItsChoices) {
 TEST(ControllerTest, AtItsDeadlineEachChoiceEndsWithWhatItHas) {
   CoreBench bench;
   ReplicaInfo info = Info();
-  info.max_rows = 1;
+  info.credits.sequences = 2;
   const uint64_t link = bench.Up(info);
   auto request = Request("a", 9);
   request.n = 3;  // the third waits
@@ -486,12 +486,66 @@ TEST(ControllerTest, ChoicesCountAgainstTheBound) {
   EXPECT_EQ(bench.clients[refused].error->code(), absl::StatusCode::kResourceExhausted);
 }
 
-// ---- Tenants, bounds, prefixes.
+// ---- Credits, tenants, bounds, prefixes.
+
+TEST(ControllerTest, AReplicaIsGivenWhatItGrants) {
+  CoreBench bench;
+  auto info = Info();
+  info.credits = {.sequences = 3, .kv_tokens = 20};
+  const uint64_t link = bench.Up(info);
+  const auto has = [&] { return bench.core.replicas().at(link).running.size(); };
+  const auto request = Request("aaaaaaaa", 5);  // 8 tokens, 13 in the end
+  for (int i = 0; i < 6; ++i) bench.Generate(request);
+  EXPECT_EQ(has(), 2u);
+  bench.Report(link, {.credits = Credits{.sequences = 3, .kv_tokens = 24}});
+  EXPECT_EQ(has(), 3u);
+  bench.Report(link, {.credits = Credits{.sequences = 3, .kv_tokens = 100}});
+  EXPECT_EQ(has(), 3u);
+  bench.Report(link, {});  // the same as before
+  bench.Report(link, {.credits = Credits{.sequences = 4, .kv_tokens = 32}});
+  EXPECT_EQ(has(), 4u);
+  bench.Report(link, {.credits = Credits{.sequences = 5, .kv_tokens = 41}});
+  EXPECT_EQ(has(), 5u);
+  bench.Report(link, {.credits = Credits{.sequences = 9, .kv_tokens = 47}});
+  bench.Step(link);  // generated ids count, too
+  bench.Report(link, {.credits = Credits{.sequences = 9, .kv_tokens = 52}});
+  EXPECT_EQ(has(), 5u);
+  bench.Report(link, {.credits = Credits{.sequences = 9, .kv_tokens = 53}});
+  EXPECT_EQ(has(), 6u);
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ALargePromptIsNotOvertakenBySmallOnes) {
+  CoreBench bench;
+  auto info = Info();
+  info.credits = {.sequences = 8, .kv_tokens = 16};
+  const uint64_t link = bench.Up(info);
+  const uint64_t small = bench.Generate(Request("aaaa", 3));
+  const uint64_t large = bench.Generate(Request(std::string(20, 'a'), 3));
+  bench.Generate(Request("aaaa", 3));
+  EXPECT_THAT(bench.KeysOn(link), ElementsAre(small));
+  while (!bench.clients[small].ended()) bench.Step(link);
+  EXPECT_THAT(bench.KeysOn(link), ElementsAre(large)) << "more than is granted, but alone";
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, AReplicaIsToldWhoseASequenceIs) {
+  CoreBench bench;
+  bench.Up();
+  auto request = Request("a", 3);
+  request.tenant = "team";
+  request.weight = 2.5;
+  bench.Generate(request);
+  EXPECT_EQ(bench.handed_over[0].tenant, "team");
+  EXPECT_EQ(bench.handed_over[0].weight, 2.5);
+}
 
 TEST(ControllerTest, AFloodOfOneTenantDoesNotDelayAnother) {
   CoreBench bench;
   auto info = Info();
-  info.max_rows = 1;
+  info.credits.sequences = 2;
   const uint64_t link = bench.Up(info);
   auto request = Request("a", 8);
   request.tenant = "a";
@@ -551,7 +605,7 @@ TEST(ControllerTest, APromptGoesToWhereItsPrefixIsUnlessThatIsMuchBusier) {
   CoreBench bench;
   auto info = Info();
   info.context_length = 1000;
-  info.max_rows = 8;
+  info.credits.sequences = 10;
   const uint64_t first = bench.Up(info), second = bench.Up(info);
   const std::string prefix(300, 'c');
   bench.Generate(Request(prefix + "a", 4));
@@ -775,6 +829,35 @@ TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
   EXPECT_EQ(bench.clients[suspect].ids, Expected(request));
 }
 
+// Where a replica is shared, requests of other controllers may be what ended it, until it has said
+// that the suspect is alone.
+TEST(ControllerTest, ASharedReplicaIsEndedByTheOneThatItSaysIsAlone) {
+  CoreBench bench;
+  const auto request = Request("a", 60);
+  uint64_t link = bench.Up();
+  const uint64_t suspect = bench.Generate(request);
+  const auto lose = [&](bool told) {
+    StepReport report{.stats = {.links = 2}};
+    const uint64_t id = bench.handed_over.back().id;
+    const int32_t n = static_cast<int32_t>(bench.handed_over.back().emitted_ids.size());
+    if (told) report.deltas.push_back({.id = id, .offset = n, .alone = true});
+    bench.Report(link, report);
+    bench.Down(link);
+    link = bench.Up();
+  };
+  bench.Step(link);
+  EXPECT_EQ(bench.handed_over.back().alone_ids, 0);
+  for (int i = 0; i < 6; ++i) lose(false);
+  EXPECT_EQ(bench.handed_over.back().alone_ids, 1 + 8) << "to be past the loss";
+  lose(true);
+  lose(false);
+  EXPECT_FALSE(bench.clients[suspect].ended());
+  lose(true);
+  ASSERT_TRUE(bench.clients[suspect].error.has_value());
+  EXPECT_THAT(Message(*bench.clients[suspect].error), HasSubstr("ended 9 replicas in a row"));
+  bench.ExpectEmpty();
+}
+
 TEST(ControllerTest, AProcessThatDialsAgainWasNotEndedByItsRequests) {
   CoreBench bench;
   bench.Up(Info(), 77);
@@ -875,7 +958,7 @@ TEST(ControllerTest, CancelFreesTheReplica) {
 TEST(ControllerTest, ACancelledSequenceHoldsItsPlaceUntilItHasEnded) {
   CoreBench bench;
   auto info = Info();
-  info.max_rows = 1;
+  info.credits.sequences = 2;
   const uint64_t link = bench.Up(info);
   const uint64_t first = bench.Generate(Request("a", 50));
   bench.Generate(Request("a", 50));
@@ -933,7 +1016,7 @@ TEST(ControllerTest, GoesToTheReplicaWithTheFewestTokensLeft) {
 TEST(ControllerTest, QueuesWhatReplicasHaveNoRoomForByPriorityThenAge) {
   CoreBench bench({.replica_timeout = std::chrono::minutes(1)});
   auto info = Info();
-  info.max_rows = 1;  // one runs, one is at hand
+  info.credits.sequences = 2;
   bench.Up(info);
   bench.Generate(Request("a", 5));
   bench.Generate(Request("a", 5));

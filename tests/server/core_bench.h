@@ -175,6 +175,7 @@ class CoreBench {
     EXPECT_EQ(core.n_waiting(), 0u);
     for (const auto& [link, replica] : core.replicas()) {
       EXPECT_EQ(replica.tokens_left, 0);
+      EXPECT_EQ(replica.kv_tokens, 0);
       EXPECT_TRUE(replica.running.empty());
       EXPECT_TRUE(replica.cancelling.empty());
     }

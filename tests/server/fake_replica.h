@@ -3,8 +3,9 @@
 
 #include <condition_variable>
 #include <limits>
+#include <map>
+#include <memory>
 #include <mutex>
-#include <set>
 #include <thread>
 #include <utility>
 
@@ -28,24 +29,12 @@ class FakeReplica : public Replica {
 
   const ReplicaInfo& info() const override { return info_; }
 
-  void SetSink(Sink sink) override {
+  std::unique_ptr<Link> Connect(Sink sink) override {
     std::lock_guard lock(mutex_);
-    sink_ = std::move(sink);
-    if (sink_ == nullptr) script_.DropAll();
+    auto linked = std::make_unique<FakeLink>(*this, std::move(sink));
+    links_[linked.get()];
     news_.notify_all();
-  }
-  void Submit(SequenceRequest request) override {
-    std::lock_guard lock(mutex_);
-    ++n_submitted_;
-    script_.Submit(std::move(request));
-    news_.notify_all();
-  }
-  void Cancel(uint64_t id) override {
-    std::lock_guard lock(mutex_);
-    ++n_cancelled_;
-    cancel_news_ = true;
-    script_.Cancel(id);
-    news_.notify_all();
+    return linked;
   }
   void Stop() override {
     std::lock_guard lock(mutex_);
@@ -70,13 +59,47 @@ class FakeReplica : public Replica {
     Wait([this] { return steps_ == 0; });
   }
   void WaitIdle() {
-    Wait([this] { return script_.n_running() == 0; });
+    Wait([this] { return n_running() == 0; });
   }
   void WaitStopped() {
     Wait([this] { return stopped_; });
   }
 
  private:
+  class FakeLink : public Link {
+   public:
+    FakeLink(FakeReplica& replica, Sink sink) : replica_(replica), sink_(std::move(sink)) {}
+    ~FakeLink() override {
+      std::lock_guard lock(replica_.mutex_);
+      replica_.links_.erase(this);
+      replica_.news_.notify_all();
+    }
+    void Submit(SequenceRequest request) override {
+      std::lock_guard lock(replica_.mutex_);
+      ++replica_.n_submitted_;
+      replica_.links_.at(this).Submit(std::move(request));
+      replica_.news_.notify_all();
+    }
+    void Cancel(uint64_t id) override {
+      std::lock_guard lock(replica_.mutex_);
+      ++replica_.n_cancelled_;
+      replica_.cancel_news_ = true;
+      replica_.links_.at(this).Cancel(id);
+      replica_.news_.notify_all();
+    }
+    void Tell(StepReport report) { sink_(std::move(report)); }
+
+   private:
+    FakeReplica& replica_;
+    const Sink sink_;
+  };
+
+  size_t n_running() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    size_t n = 0;
+    for (const auto& [link, script] : links_) n += script.n_running();
+    return n;
+  }
+
   template <typename F>
   void Wait(F&& condition) {
     std::unique_lock lock(mutex_);
@@ -85,8 +108,7 @@ class FakeReplica : public Replica {
 
   void Run() {
     const auto has_work = [this] {
-      return stopped_ ||
-             (sink_ != nullptr && script_.n_running() > 0 && (steps_ > 0 || cancel_news_));
+      return stopped_ || (n_running() > 0 && (steps_ > 0 || cancel_news_));
     };
     while (true) {
       std::unique_lock lock(mutex_);
@@ -95,8 +117,9 @@ class FakeReplica : public Replica {
       const bool advance = steps_ > 0;  // else only what was cancelled ends
       if (advance && steps_ != kAny) --steps_;
       cancel_news_ = false;
-      StepReport report = script_.Step([advance] { return advance ? 1 : 0; });
-      sink_(std::move(report));
+      for (auto& [link, script] : links_) {
+        link->Tell(script.Step([advance] { return advance ? 1 : 0; }));
+      }
       news_.notify_all();
     }
   }
@@ -104,8 +127,7 @@ class FakeReplica : public Replica {
   const ReplicaInfo info_;
   std::mutex mutex_;
   std::condition_variable news_;  // of anything below
-  ScriptedReplica script_ ABSL_GUARDED_BY(mutex_);
-  Sink sink_ ABSL_GUARDED_BY(mutex_);
+  std::map<FakeLink*, ScriptedReplica> links_ ABSL_GUARDED_BY(mutex_);
   int steps_ ABSL_GUARDED_BY(mutex_);
   int n_submitted_ ABSL_GUARDED_BY(mutex_) = 0;
   int n_cancelled_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -56,6 +56,7 @@ inline ReplicaInfo Info(const std::string& model = "tiny", const std::string& fi
   info.max_rows = 4;
   info.kv_tokens = 1024;
   info.kv_block_size = 16;
+  info.credits = {.sequences = 5, .kv_tokens = 1024};
   info.dtype = "f32";
   info.device = "script";
   info.hosts = {"here"};
@@ -120,12 +121,12 @@ class ScriptedReplica {
 
   void Cancel(uint64_t id) { cancelled_.push_back(id); }
 
-  void DropAll() {
-    running_.clear();
-    cancelled_.clear();
-  }
-
   size_t n_running() const { return running_.size(); }
+
+  // A sequence is to be told that it is alone; the next step does so.
+  bool AwaitsAlone() const {
+    return std::ranges::any_of(running_, [](const Running& r) { return r.awaits_alone(); });
+  }
 
   // A step in which each sequence gets as many ids as `n_ids` says.
   template <typename F>
@@ -141,7 +142,15 @@ class ScriptedReplica {
         continue;
       }
       bool ended = false;
-      if (int n = n_ids(); n > 0) {
+      const bool alone = r.awaits_alone();
+      r.told_alone |= alone;
+      int n = n_ids();
+      if (n == 0 && alone) {
+        report.deltas.push_back({.id = r.sequence.id,
+                                 .offset = static_cast<int32_t>(r.generated.size()),
+                                 .alone = true});
+      }
+      if (n > 0) {
         SequenceDelta delta = Advance(r.sequence, r.generated, weights_);
         while (--n > 0 && !delta.finish.has_value()) {
           SequenceDelta more = Advance(r.sequence, r.generated, weights_);
@@ -151,6 +160,7 @@ class ScriptedReplica {
           delta.matched_stop_id = more.matched_stop_id;
         }
         ended = delta.finish.has_value();
+        delta.alone = alone;
         report.deltas.push_back(std::move(delta));
       }
       if (!ended) still.push_back(std::move(r));
@@ -168,6 +178,10 @@ class ScriptedReplica {
   struct Running {
     SequenceRequest sequence;
     std::vector<int32_t> generated;
+    bool told_alone = false;
+    bool awaits_alone() const {
+      return sequence.alone_ids > static_cast<int32_t>(generated.size()) && !told_alone;
+    }
   };
   std::vector<Running> running_;
   std::vector<uint64_t> cancelled_;

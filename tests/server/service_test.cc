@@ -46,7 +46,7 @@ std::vector<int32_t> Expected(const GenerateRequest& request) {
 struct LinkedReplica {
   LinkedReplica(const std::string& controller, ReplicaInfo info = Info(),
                 int steps = FakeReplica::kAny)
-      : replica(std::move(info), steps), client(replica, {.controller = controller}) {
+      : replica(std::move(info), steps), client(replica, {.controllers = {controller}}) {
     client.Start();
   }
   FakeReplica replica;
@@ -148,7 +148,7 @@ TEST_F(ServiceTest, LongPromptsReachTheirReplica) {
   ReplicaInfo info = Info();
   info.context_length = 1 << 16;
   info.kv_tokens = 1 << 20;
-  info.max_rows = 100;
+  info.credits.sequences = 125;
   LinkedReplica replica(address(), info);
   WaitServing();
   std::vector<GenerateRequest> requests;
@@ -374,19 +374,109 @@ TEST_F(ServiceTest, APortInUseIsOneClearLine) {
 
 TEST_F(ServiceTest, RefusesAnotherProtocolRevisionByName) {
   FakeReplica replica;
-  ReplicaClient client(replica, {.controller = address(), .revision = 99});
+  ReplicaClient client(replica,
+                       {.controllers = {address()}, .revisions = {.oldest = 98, .newest = 99}});
   client.Start();
   const auto status = client.Wait();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(Message(status), HasSubstr("protocol revision 99"));
+  EXPECT_THAT(Message(status), HasSubstr("protocol revision 98 to 99"));
   replica.WaitStopped();
+}
+
+TEST_F(ServiceTest, TheNewestRevisionInCommonIsSpoken) {
+  auto stub = replica::v1::ReplicaService::NewStub(channel_);
+  grpc::ClientContext context;
+  auto stream = stub->Connect(&context);
+  replica::v1::FromReplica hello;
+  hello.mutable_registration()->set_revision(99);
+  hello.mutable_registration()->set_oldest_revision(1);
+  *hello.mutable_registration()->mutable_info() = ToProto(Info());
+  stream->Write(hello);
+  replica::v1::ToReplica message;
+  ASSERT_TRUE(stream->Read(&message));
+  EXPECT_EQ(message.registered().revision(), RevisionRange().newest);
+  context.TryCancel();
+  stream->Finish();
+}
+
+// Two controllers and the replica that both have.
+class SharedReplicaTest : public ServiceTest {
+ protected:
+  void SetUp() override {
+    ServiceTest::SetUp();
+    other_ = *ControllerService::Start({});
+    other_address_ = other_->address();
+    client_of_other_ = std::make_unique<GenerateClient>(GenerateClient::Options{
+        .channel = grpc::CreateChannel(other_address_, grpc::InsecureChannelCredentials())});
+    links_ = std::make_unique<ReplicaClient>(
+        replica_, ReplicaClient::Options{.controllers = {address(), other_address_}});
+    links_->Start();
+    WaitServing();
+    WaitOtherServing();
+  }
+  void WaitOtherServing() {
+    test::HealthWatch(grpc::CreateChannel(other_address_, grpc::InsecureChannelCredentials()), "")
+        .WaitFor(test::kServing);
+  }
+
+  FakeReplica replica_{Info(), /*steps=*/2};
+  std::unique_ptr<ControllerService> other_;
+  std::string other_address_;
+  std::unique_ptr<GenerateClient> client_of_other_;
+  std::unique_ptr<ReplicaClient> links_;
+};
+
+TEST_F(SharedReplicaTest, ServesBothAndGoesOnWithOne) {
+  Collector mine, others, after;
+  client_->Generate(Request("abc", 50), mine.callback());
+  mine.WaitIds(2);
+  client_of_other_->Generate(Request("abd", 50), others.callback());
+  replica_.WaitSubmitted(2);
+  other_->Stop(/*stop_replicas=*/false);
+  EXPECT_EQ(others.WaitEnd().error->code(), absl::StatusCode::kUnavailable);
+  replica_.LetSteps(FakeReplica::kAny);
+  EXPECT_EQ(mine.WaitEnd().ids, Expected(Request("abc", 50)));
+
+  auto again = ControllerService::Start({.address = other_address_});
+  ASSERT_TRUE(again.ok()) << again.status();
+  WaitOtherServing();
+  client_of_other_->Generate(Request("abd", 10), after.callback());
+  EXPECT_EQ(after.WaitEnd().ids, Expected(Request("abd", 10)));
+}
+
+TEST_F(SharedReplicaTest, SentHomeByOneItLeavesBothOnceItHasFinished) {
+  Collector others;
+  client_of_other_->Generate(Request("abd", 50), others.callback());
+  others.WaitIds(2);
+  service_->Stop(/*stop_replicas=*/true);
+  replica_.LetSteps(FakeReplica::kAny);
+  EXPECT_EQ(others.WaitEnd().ids, Expected(Request("abd", 50)));
+  EXPECT_TRUE(links_->Wait().ok());
+  replica_.WaitStopped();
+}
+
+TEST_F(SharedReplicaTest, IsNotKeptFromLeavingByOneThatIsGone) {
+  other_->Stop(/*stop_replicas=*/false);
+  service_->Stop(/*stop_replicas=*/true);
+  EXPECT_TRUE(links_->Wait().ok());
+  replica_.WaitStopped();
+}
+
+TEST_F(ServiceTest, RefusedByOneControllerAReplicaServesTheOther) {
+  auto strict = *ControllerService::Start({.replica_secret = "a secret"});
+  FakeReplica replica;
+  ReplicaClient client(replica, {.controllers = {strict->address(), address()}});
+  client.Start();
+  WaitServing();
+  service_->Stop(/*stop_replicas=*/true);
+  EXPECT_TRUE(client.Wait().ok());
 }
 
 TEST_F(ServiceTest, RefusesAReplicaThatItCannotUse) {
   auto info = Info();
   info.tokenizer_json = "{}";
   FakeReplica replica(info);
-  ReplicaClient client(replica, {.controller = address()});
+  ReplicaClient client(replica, {.controllers = {address()}});
   client.Start();
   EXPECT_THAT(Message(client.Wait()), HasSubstr("tokenizer.json of tiny"));
 }
@@ -420,8 +510,8 @@ TEST_F(ServiceTest, AReplicaDialsALostControllerAgain) {
 
 TEST(ReplicaClientTest, GivesUpOnAControllerThatIsNotThere) {
   FakeReplica replica;
-  ReplicaClient client(
-      replica, {.controller = "127.0.0.1:1", .controller_timeout = std::chrono::milliseconds(300)});
+  ReplicaClient client(replica, {.controllers = {"127.0.0.1:1"},
+                                 .controller_timeout = std::chrono::milliseconds(300)});
   client.Start();
   const auto status = client.Wait();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
@@ -439,7 +529,7 @@ TEST(ReplicaLinkTest, ASilentReplicaIsDropped) {
   grpc::ClientContext context;
   auto stream = stub->Connect(&context);
   replica::v1::FromReplica hello;
-  hello.mutable_registration()->set_revision(kReplicaProtocolRevision);
+  hello.mutable_registration()->set_revision(RevisionRange().newest);
   *hello.mutable_registration()->mutable_info() = ToProto(Info());
   stream->Write(hello);
   replica::v1::ToReplica message;

@@ -65,7 +65,7 @@ class ServiceTlsTest : public testing::Test {
 
 TEST_F(ServiceTlsTest, LetsInWhoShowsACertificateOfItsAuthority) {
   FakeReplica replica(test::Info(), FakeReplica::kAny);
-  ReplicaClient link(replica, {.controller = service_->address(), .tls = As(client_)});
+  ReplicaClient link(replica, {.controllers = {service_->address()}, .tls = As(client_)});
   link.Start();
   test::HealthWatch(*Dial(service_->address(), As(client_)), "").WaitFor(test::kServing);
   EXPECT_EQ(Ask(As(client_)), "ok");
@@ -87,7 +87,7 @@ TEST_F(ServiceTlsTest, AServerOfAnotherNameIsNotTrusted) {
 
 TEST_F(ServiceTlsTest, AReplicaOfAnotherAuthorityFindsNoController) {
   FakeReplica replica(test::Info(), FakeReplica::kAny);
-  ReplicaClient link(replica, {.controller = service_->address(),
+  ReplicaClient link(replica, {.controllers = {service_->address()},
                                .tls = As(MakeCertificate({.by = &other_ca_, .client = true})),
                                .controller_timeout = std::chrono::milliseconds(200)});
   link.Start();
