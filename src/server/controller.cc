@@ -203,7 +203,10 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
     entry.cached_tokens = cached;
   }
   ChargeTenant(entry, static_cast<double>(fresh.size()));
-  if (have.empty()) entry.prompt_logprobs = std::move(delta.prompt_logprobs);
+  if (have.empty() && !delta.prompt_logprobs.empty()) {
+    entry.prompt_logprobs = std::move(delta.prompt_logprobs);
+    ledger_.Measure(entry);
+  }
   if (!fresh.empty()) {
     MeasureIds(now, entry, fresh.size(), out);
     entry.fingerprint = replica.info.fingerprint;
@@ -254,7 +257,7 @@ bool Controller::Emit(Time now, LedgerEntry& entry, std::span<const int32_t> ids
   entry.logprobs.insert(entry.logprobs.end(), logprobs.begin(), logprobs.end());
   if (delta.offset == 0) delta.prompt_logprobs = entry.prompt_logprobs;
   counters_.completion_tokens += static_cast<int64_t>(delta.ids.size());
-  ledger_.Grow(delta.ids.size());
+  ledger_.Measure(entry);
   entry.request->any_id = true;
   Record(IdsRecord{entry.request->key, delta.choice, delta.offset, delta.ids, entry.fingerprint,
                    delta.logprobs, delta.prompt_logprobs},

@@ -111,6 +111,7 @@ class Controller {
   const std::map<uint64_t, LinkedReplica>& replicas() const { return router_.replicas(); }
   int32_t ContextLength(const ServedModel& model) const { return router_.ContextLength(model); }
   size_t n_requests() const { return ledger_.n_requests(); }
+  size_t ledger_bytes() const { return ledger_.bytes(); }
   size_t n_running() const;  // choices that a replica has
   size_t n_waiting() const;  // choices that wait for one
   std::map<std::string, size_t> n_waiting_by_model() const;

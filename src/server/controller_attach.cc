@@ -200,6 +200,7 @@ void Controller::RestoreChoice(Time now, LedgerEntry& entry, RestoredRequest::Ch
                       .usage = entry.usage(),
                       .timings = entry.timings(now)};
   }
+  ledger_.Measure(entry);
   if (entry.finished.has_value()) ledger_.Close(entry);
 }
 

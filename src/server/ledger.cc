@@ -13,7 +13,14 @@ namespace {
 size_t BytesOf(const LedgerEntry& entry) {
   constexpr size_t kOverhead = 2048;  // with its share of the request's, and its text's state
   const SequenceRequest& sequence = entry.sequence;
-  return kOverhead + sizeof(int32_t) * (sequence.prompt_ids.size() + sequence.emitted_ids.size());
+  const auto of_logprobs = [](const std::vector<TokenLogprobs>& logprobs,
+                              std::optional<int32_t> n_top) {
+    const auto n = static_cast<size_t>(n_top.value_or(0));
+    return logprobs.size() * (sizeof(TokenLogprobs) + n * sizeof(TokenLogprobs::Top));
+  };
+  return kOverhead + sizeof(int32_t) * static_cast<size_t>(entry.n_tokens()) +
+         of_logprobs(entry.logprobs, sequence.logprobs) +
+         of_logprobs(entry.prompt_logprobs, sequence.prompt_logprobs);
 }
 
 }  // namespace
@@ -59,8 +66,14 @@ LedgerEntry& Ledger::AddChoice(LedgerRequest& request, SequenceRequest sequence)
   request.open.push_back(entry.get());
   ++n_open_;
   ++n_open_by_tenant_[request.tenant];
-  bytes_ += BytesOf(*entry);
+  Measure(*entry);
   return *entries_.emplace(id, std::move(entry)).first->second;
+}
+
+void Ledger::Measure(LedgerEntry& entry) {
+  bytes_ -= entry.bytes;
+  entry.bytes = BytesOf(entry);
+  bytes_ += entry.bytes;
 }
 
 LedgerRequest* Ledger::FindRequest(uint64_t key) {
@@ -98,7 +111,7 @@ size_t Ledger::n_open(const std::string& tenant) const {
 void Ledger::Erase(LedgerRequest& request) {
   CHECK(request.open.empty());
   for (LedgerEntry* entry : request.choices) {
-    bytes_ -= BytesOf(*entry);
+    bytes_ -= entry->bytes;
     CHECK_EQ(entries_.erase(entry->id), 1u);
   }
   SetClient(request, 0);

@@ -61,6 +61,7 @@ struct LedgerEntry {
   bool in_service = false;                     // for its tenant's account (FairQueue)
   double charged = 0;                          // tokens, to its tenant
   std::vector<uint64_t> prefix;                // PrefixIndex::Chain of its prompt
+  size_t bytes = 0;                            // as counted in the ledger's
 
   int32_t cached_tokens = 0;
   std::optional<Time> handed_over;  // first time
@@ -115,7 +116,7 @@ class Ledger {
   size_t n_open() const { return n_open_; }  // choices that have not ended
   size_t n_open(const std::string& tenant) const;
   size_t bytes() const { return bytes_; }
-  void Grow(size_t n_ids) { bytes_ += n_ids * sizeof(int32_t); }  // of emitted ids
+  void Measure(LedgerEntry& entry);  // it has grown
 
   // In order of arrival.
   std::vector<uint64_t> Keys() const;

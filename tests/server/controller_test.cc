@@ -589,6 +589,26 @@ TEST(ControllerTest, TheLedgersBytesAreBounded) {
   }
 }
 
+TEST(ControllerTest, WhatIsGeneratedCountsInTheLedger) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  auto request = Request("aaaa", 20);
+  request.logprobs = 5;
+  request.prompt_logprobs = 3;
+  bench.Generate(request);
+  size_t before = bench.core.ledger_bytes();
+  const auto grown = [&] {
+    bench.Step(link);
+    return bench.core.ledger_bytes() - std::exchange(before, bench.core.ledger_bytes());
+  };
+  const size_t of_an_id = sizeof(int32_t) + sizeof(TokenLogprobs) + 5 * sizeof(TokenLogprobs::Top);
+  const size_t of_the_prompt = 3 * (sizeof(TokenLogprobs) + 3 * sizeof(TokenLogprobs::Top));
+  EXPECT_EQ(grown(), of_the_prompt + of_an_id);
+  EXPECT_EQ(grown(), of_an_id);
+  bench.RunToEnd();
+  bench.ExpectEmpty();
+}
+
 TEST(ControllerTest, WhatHasEndedMakesRoomInTheLedger) {
   CoreBench bench({.max_ledger_bytes = 5000});
   bench.Up();

@@ -172,6 +172,7 @@ class CoreBench {
 
   void ExpectEmpty() {
     EXPECT_EQ(core.n_requests(), 0u);
+    EXPECT_EQ(core.ledger_bytes(), 0u);
     EXPECT_EQ(core.n_waiting(), 0u);
     for (const auto& [link, replica] : core.replicas()) {
       EXPECT_EQ(replica.tokens_left, 0);
