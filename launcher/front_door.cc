@@ -58,6 +58,15 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "a directory for what a controller that is started again has to know of the "
                  "requests under way; default: they end with this process")
       ->type_name("DIR");
+  app.add_option("--replica-timeout", replica_timeout_s_,
+                 "a replica of which nothing is heard for so long is lost, and its requests go on "
+                 "elsewhere; it, too, gives a controller up that is as silent")
+      ->transform(Seconds())
+      ->type_name("TIME");
+  app.add_option("--write-timeout", write_timeout_s_,
+                 "a client that reads nothing of its stream for so long is given up")
+      ->transform(Seconds())
+      ->type_name("TIME");
   app.add_option("--metrics-compat", metrics_compat_,
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
@@ -105,10 +114,11 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.ledger_dir = ledger_dir_;
   options.core.max_requests = max_requests_;
   options.core.max_ledger_bytes = max_ledger_bytes_;
+  options.write_timeout = FromSeconds(write_timeout_s_);
   options.version = Version();
   options.otlp_endpoint = otlp_endpoint_;
   if (metrics_compat_ == "vllm") options.metrics_prefix = "vllm:";
-  options.core.replica_timeout = std::min(options.core.replica_timeout, replicas.silence);
+  options.core.replica_timeout = std::min(FromSeconds(replica_timeout_s_), replicas.silence);
   options.core.heartbeat_interval =
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);
   options.on_linked = std::move(replicas.on_linked);

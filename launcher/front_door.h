@@ -24,7 +24,7 @@ class FrontDoor {
 
   // How the controller looks at replicas, and whom it tells of those with a number.
   struct Replicas {
-    Duration silence = ControllerOptions().replica_timeout;  // after which one is lost
+    Duration silence = Duration::max();  // after which one is lost, if --replica-timeout is longer
     std::function<void(int32_t number, uint64_t link)> on_linked;
     std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
   };
@@ -64,6 +64,8 @@ class FrontDoor {
   std::string ledger_dir_;
   size_t max_requests_ = ControllerOptions().max_requests;
   size_t max_ledger_bytes_ = ControllerOptions().max_ledger_bytes;
+  double replica_timeout_s_ = Seconds(ControllerOptions().replica_timeout);
+  double write_timeout_s_ = Seconds(ControllerService::Options().write_timeout);
   bool insecure_ = false;
   LogOptions log_;
   absl::Mutex mutex_;

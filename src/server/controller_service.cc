@@ -44,13 +44,15 @@ std::string Metadata(const CallbackServerContext& context, const char* name) {
 
 class InferenceService : public v1::Inference::CallbackService {
  public:
-  InferenceService(ControllerLoop& loop, const Doorkeeper& door) : loop_(loop), door_(door) {}
+  InferenceService(ControllerLoop& loop, const Doorkeeper& door, Duration write_timeout)
+      : loop_(loop), door_(door), write_timeout_(write_timeout) {}
 
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
       CallbackServerContext* context, const v1::GenerateRequest* request) override {
     TraceContext trace = ContinueTrace(Metadata(*context, kTraceHeader));
     context->AddInitialMetadata(kTraceHeader, trace.Header());
-    return GenerateStream::Start(loop_, Admit(*context), std::move(trace), *request);
+    return GenerateStream::Start(loop_, context, write_timeout_, Admit(*context), std::move(trace),
+                                 *request);
   }
 
   ServerUnaryReactor* Tokenize(CallbackServerContext* context, const v1::TokenizeRequest* request,
@@ -96,6 +98,7 @@ class InferenceService : public v1::Inference::CallbackService {
 
   ControllerLoop& loop_;
   const Doorkeeper& door_;
+  const Duration write_timeout_;
 };
 
 class ControlService : public v1::Control::CallbackService {
@@ -242,7 +245,7 @@ struct ControllerService::Impl {
                   },
               .on_linked = options.on_linked,
               .on_silent = options.on_silent}),
-        inference(loop, door),
+        inference(loop, door, options.write_timeout),
         control(loop, door, options.version),
         replicas(loop, door) {}
 
@@ -336,11 +339,12 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     impl->ShowHealth();
   }
   if (!options.http_address.empty()) {
-    ASSIGN_OR_RETURN(
-        impl->http,
-        HttpService::Start(impl->loop, impl->metrics, impl->door,
-                           {.server = {.address = options.http_address, .tls = certificates},
-                            .version = options.version}));
+    ASSIGN_OR_RETURN(impl->http,
+                     HttpService::Start(impl->loop, impl->metrics, impl->door,
+                                        {.server = {.address = options.http_address,
+                                                    .tls = certificates,
+                                                    .write_timeout = options.write_timeout},
+                                         .version = options.version}));
   }
   if (!options.admin_address.empty()) {
     ASSIGN_OR_RETURN(impl->admin,

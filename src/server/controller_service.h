@@ -28,6 +28,7 @@ class ControllerService {
     std::string version;        // of the program
     ControllerOptions core;
     int tokenizer_threads = 2;
+    Duration write_timeout = std::chrono::seconds(30);  // for one that a client does not read
     // The number of linked replicas has changed; on a thread of the controller's, must not block.
     std::function<void(size_t n_replicas)> on_replicas;
     // See ControllerLoop::Options.

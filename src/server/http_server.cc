@@ -75,7 +75,10 @@ struct HttpServer::Impl {
 class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
  public:
   HttpConnection(tcp::socket socket, HttpServer::Impl& server)
-      : server_(server), stream_(std::move(socket), server.Tls()), timer_(stream_.get_executor()) {
+      : server_(server),
+        peer_(PeerOf(socket)),
+        stream_(std::move(socket), server.Tls()),
+        timer_(stream_.get_executor()) {
     ++server_.n_connections;
   }
   ~HttpConnection() { --server_.n_connections; }
@@ -91,15 +94,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void Handshake() {
     stream_.tcp().expires_after(server_.options.header_timeout);
-    error_code unknown;
-    const tcp::endpoint peer = stream_.tcp().socket().remote_endpoint(unknown);
-    stream_.AsyncHandshake(
-        HttpStream::Side::server, [self = shared_from_this(), peer](error_code error) {
-          if (!error) return self->AwaitRequest();
-          // A port that is merely tried out says nothing.
-          if (error.category() != asio::error::get_ssl_category()) return;
-          spdlog::warn("TLS with {} fails: {}", StrCat(peer), self->stream_.WhyNot(error));
-        });
+    stream_.AsyncHandshake(HttpStream::Side::server, [self = shared_from_this()](error_code error) {
+      if (!error) return self->AwaitRequest();
+      // A port that is merely tried out says nothing.
+      if (error.category() != asio::error::get_ssl_category()) return;
+      spdlog::warn("TLS with {} fails: {}", StrCat(self->peer_), self->stream_.WhyNot(error));
+    });
   }
 
   // ---- Requests.
@@ -205,7 +205,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     stream_.tcp().expires_after(server_.options.write_timeout);
     http::async_write(stream_, *message,
                       [self = shared_from_this(), message](error_code error, size_t) {
-                        error ? self->Gone() : self->EndAnswer();
+                        error ? self->Lose(error) : self->EndAnswer();
                       });
   }
 
@@ -223,7 +223,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
         stream_, *serializer,
         [self = shared_from_this(), message, serializer](error_code error, size_t) {
           self->writing_ = false;
-          error ? self->Gone() : self->WriteNext();
+          error ? self->Lose(error) : self->WriteNext();
         });
   }
 
@@ -237,7 +237,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     stream_.tcp().expires_after(server_.options.write_timeout);
     const auto written = [self = shared_from_this(), last = chunk.last](error_code error, size_t) {
       self->writing_ = false;
-      if (error) return self->Gone();
+      if (error) return self->Lose(error);
       last ? self->EndAnswer() : self->WriteNext();
     };
     if (bytes_.empty()) return asio::async_write(stream_, http::make_chunk_last(), written);
@@ -277,6 +277,17 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     stream_.tcp().close();
   }
 
+  // The client, by a write that failed.
+  void Lose(error_code error) {
+    if (error == beast::error::timeout) {
+      spdlog::warn(
+          "{}, an HTTP client, has read nothing for {} s (--write-timeout): its connection "
+          "is closed",
+          StrCat(peer_), std::chrono::duration<double>(server_.options.write_timeout).count());
+    }
+    Gone();
+  }
+
   void Gone() {
     if (gone_) return;
     gone_ = true;
@@ -289,7 +300,13 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
   static constexpr std::chrono::seconds kGoodbye{1};  // for the client's, when TLS ends
 
+  static tcp::endpoint PeerOf(const tcp::socket& socket) {
+    error_code unknown;
+    return socket.remote_endpoint(unknown);
+  }
+
   HttpServer::Impl& server_;
+  const tcp::endpoint peer_;
   HttpStream stream_;
   asio::steady_timer timer_;  // of what reads and writes do not bound: idleness, the end of TLS
   beast::flat_buffer buffer_;

@@ -62,7 +62,7 @@ class HttpServer {
     std::shared_ptr<TlsStore> tls;                    // null: plain HTTP
     std::chrono::milliseconds header_timeout{10000};  // from a request's first byte to its last
     std::chrono::milliseconds idle_timeout{75000};    // between requests of a connection
-    std::chrono::milliseconds write_timeout{30000};   // for one write, which a client may not read
+    std::chrono::nanoseconds write_timeout{30'000'000'000};  // for one that a client does not read
   };
   // Called on the server's threads; must not block.
   using Handler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;
