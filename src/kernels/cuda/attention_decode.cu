@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kAttentionThreads) MmaSplitsKernel(AttentionAr
       if (i >= n_pages) return;
       const auto row = [&](int j) -> int64_t {
         const int token = page_at(i) * kB + j;
-        if (token < seen.begin || token >= seen.end) return -1;
+        if (!seen.Has(token)) return -1;
         return PageOf(a, tile, block) + j * a.d;
       };
       T* stage = stages + i % kStages<kD> * kPage<kD>;

@@ -66,7 +66,7 @@ __device__ __forceinline__ void Attend(const AttentionArgs& a, const Tile& tile,
     GPU_UNROLL
     for (int i = 0; i < kEach; ++i) {
       const int token = first + lane + i * kLanes;
-      if (token < seen.begin || token >= seen.end) s[i] = -INFINITY;
+      if (!seen.Has(token)) s[i] = -INFINITY;
       top = fmaxf(top, s[i]);
     }
     GPU_UNROLL

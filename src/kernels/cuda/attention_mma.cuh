@@ -76,11 +76,10 @@ __device__ __forceinline__ void Mask(float (&s)[N][4], int first, const Seen& se
   GPU_UNROLL
   for (int r = 0; r < 2; ++r) {
     const Range tokens = seen(8 * r);
-    const int begin = tokens.begin - column, end = tokens.end - column;
     GPU_UNROLL
     for (int n = 0; n < N; ++n) {
-      if (n * 8 < begin || n * 8 >= end) s[n][2 * r] = -INFINITY;
-      if (n * 8 + 1 < begin || n * 8 + 1 >= end) s[n][2 * r + 1] = -INFINITY;
+      if (!tokens.Has(column + n * 8)) s[n][2 * r] = -INFINITY;
+      if (!tokens.Has(column + n * 8 + 1)) s[n][2 * r + 1] = -INFINITY;
     }
   }
 }

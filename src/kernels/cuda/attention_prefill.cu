@@ -13,10 +13,17 @@ template <int kD>
 constexpr int kRowTiles = kD <= 128 ? 2 : 1;  // of 16 rows, of a warp
 template <int kD>
 constexpr int kPairs = 16 * kRowTiles<kD>* kAttentionWarps;
+
+// What a block keeps of a pair in shared memory, as registers are scarce.
+struct Pair {
+  int64_t element;  // where it begins in y; < 0: there is none
+  int end;          // of the tokens that it sees
+};
+
 template <int kD>
 constexpr size_t SharedBytes() {
   constexpr int kRows = kPairs<kD> + 2 * kTokens;
-  return kRows * kStride<kD> * sizeof(uint16_t);
+  return kRows * kStride<kD> * sizeof(uint16_t) + kPairs<kD> * sizeof(Pair);
 }
 
 template <typename T, int kD>
@@ -30,6 +37,10 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
   T* queries = Shared<T>();
   T* keys = queries + kPairs<kD> * kStride<kD>;
   T* values = keys + kTokens * kStride<kD>;
+  Pair* pairs = reinterpret_cast<Pair*>(values + kTokens * kStride<kD>);
+  for (int p = static_cast<int>(threadIdx.x); p < kPairs<kD>; p += kAttentionThreads) {
+    pairs[p] = {p < tile.n_pairs ? tile.Element(a, p) : -1, tile.Seen(a, p).end};
+  }
 
   LoadQueries<kD, kPairs<kD>>(queries, a, tile);
   // The window of the first pair begins in the first step. Derived anew rather than kept: registers
@@ -55,14 +66,13 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
                  {first + kTokens, tile.end});
       CommitCopies();
     }
-    // not seen by the last pair, or not by the first
-    const bool masked =
-        first < SeenTokens(tile.end, a.window).begin || first + kTokens > tile.Seen(a, 0).end;
     GPU_UNROLL
     for (int m = 0; m < kM; ++m) {
-      if (masked) {
-        Mask(s[m], first,
-             [&](int row) { return tile.Seen(a, warp_pair + m * 16 + row + lane / 4); });
+      const auto row_seen = [&](int row) {
+        return SeenTokens(pairs[warp_pair + m * 16 + row + lane / 4].end, a.window);
+      };
+      if (first < row_seen(8).begin || first + kTokens > row_seen(0).end) {
+        Mask(s[m], first, row_seen);
       }
       Weigh(s[m], state[m], a.scale);
     }
@@ -74,9 +84,9 @@ __global__ void __launch_bounds__(kAttentionThreads, 2) MmaTilesKernel(Attention
     GPU_UNROLL
     for (int r = 0; r < 2; ++r) {
       const float sum = RowSum(state[m].sum[r]);
-      const int p = warp_pair + m * 16 + r * 8 + lane / 4;
-      if (p >= tile.n_pairs) continue;
-      T* y = static_cast<T*>(a.y) + tile.Element(a, p);
+      const int64_t element = pairs[warp_pair + m * 16 + r * 8 + lane / 4].element;
+      if (element < 0) continue;
+      T* y = static_cast<T*>(a.y) + element;
       GPU_UNROLL
       for (int n = 0; n < kD / 8; ++n) {
         const int column = n * 8 + lane % 4 * 2;

@@ -39,6 +39,9 @@ struct AttentionArgs {
 struct Range {
   int begin, end;
   __device__ int size() const { return end - begin; }
+  __device__ bool Has(int i) const {
+    return static_cast<unsigned>(i - begin) < static_cast<unsigned>(size());
+  }
 };
 
 // ---- tokens ----
@@ -193,7 +196,7 @@ __device__ __forceinline__ void LoadTokens(P* shared, int n, int columns, int st
   CopyRows(shared, n, columns, stride, pages, a.d, static_cast<int>(threadIdx.x), kAttentionThreads,
            [&](int j) -> int64_t {
              const int token = first + j;
-             if (token < seen.begin || token >= seen.end) return -1;
+             if (!seen.Has(token)) return -1;
              return PageOf(a, tile, tile.blocks[token / kB]) + token % kB * a.d;
            });
 }
