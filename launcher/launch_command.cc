@@ -156,6 +156,10 @@ void FailureNotes::ReadNotice(const std::string& line) {
   if (std::regex_match(line, match, kSignal)) {
     how_ =
         StrCat("rank ", match[1].str(), " on ", match[2].str(), " was killed by ", match[3].str());
+    if (match[3].str().starts_with("signal 9 ")) {
+      *how_ += StrCat(", which is what the kernel does where memory runs out (see dmesg on ",
+                      match[2].str(), ")");
+    }
   } else if (std::regex_match(line, match, kName)) {
     rank_ = match[1].str();
   } else if (std::regex_match(line, match, kCode)) {

@@ -8,7 +8,9 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <iterator>
+#include <new>
 #include <string_view>
 #include <utility>
 
@@ -99,6 +101,26 @@ void TellOfCrash(int signal) {
   _exit(1);
 }
 
+[[noreturn]] void End(std::string_view what) {
+  const Identity& self = ThisProcess();
+  PrintLine(self.rank, self.host, what);
+  if (self.end_others != nullptr) EndProcesses(self.end_others);
+  _exit(1);
+}
+
+// Without a byte from the heap.
+[[noreturn]] void EndByException() {
+  try {
+    if (std::current_exception() != nullptr) throw;
+  } catch (const std::bad_alloc&) {
+    End("out of memory: use more ranks, or a smaller --kv-cache-bytes or --max-batch-tokens");
+  } catch (const std::exception& exception) {
+    End(exception.what());
+  } catch (...) {
+  }
+  std::abort();
+}
+
 }  // namespace
 
 std::string HostName() {
@@ -124,6 +146,7 @@ void TellOfCrashes() {
   for (size_t i = 0; i < std::size(kCrashes); ++i) {
     sigaction(kCrashes[i].first, &tell, &before_us[i]);
   }
+  std::set_terminate(EndByException);
 }
 
 void EndJobAs(int rank, const std::string& host, const std::string& what) {
@@ -132,11 +155,6 @@ void EndJobAs(int rank, const std::string& host, const std::string& what) {
   std::abort();
 }
 
-void EndJob(const std::string& what) {
-  const Identity& self = ThisProcess();
-  PrintLine(self.rank, self.host, what);
-  if (self.end_others != nullptr) EndProcesses(self.end_others);
-  _exit(1);
-}
+void EndJob(const std::string& what) { End(what); }
 
 }  // namespace trireme

@@ -94,7 +94,8 @@ struct WorkInHand {
 };
 void NoteWork(const WorkInHand& work);
 
-// From now on a signal such as SIGSEGV is told in such a line before it does what it does.
+// From now on a signal such as SIGSEGV is told in such a line before it does what it does, and an
+// exception that nobody catches, such as std::bad_alloc, ends the job with one.
 void TellOfCrashes();
 
 }  // namespace trireme

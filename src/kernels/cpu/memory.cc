@@ -2,21 +2,14 @@
 
 #include <sys/mman.h>
 
-#include <cerrno>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 namespace trireme::cpu {
 namespace {
 
 constexpr size_t kHugePage = size_t{2} << 20;
-
-[[noreturn]] void OutOfMemory(size_t bytes) {
-  std::fprintf(stderr, "out of memory: cannot allocate %zu bytes: %s\n", bytes,
-               std::strerror(errno));
-  std::_Exit(1);
-}
 
 size_t RoundUp(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
@@ -25,7 +18,7 @@ void* MapHuge(size_t bytes) {
   const size_t size = RoundUp(bytes, kHugePage);
   void* mapped = mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) OutOfMemory(bytes);
+  if (mapped == MAP_FAILED) throw std::bad_alloc();
   auto* begin = static_cast<char*>(mapped);
   auto* aligned = reinterpret_cast<char*>(RoundUp(reinterpret_cast<size_t>(begin), kHugePage));
   const auto before = static_cast<size_t>(aligned - begin);
@@ -44,7 +37,7 @@ Buffer AllocateZeroed(size_t bytes) {
   }
   const size_t size = RoundUp(bytes > 0 ? bytes : 1, Arena::kAlignment);
   void* data = std::aligned_alloc(Arena::kAlignment, size);
-  if (data == nullptr) OutOfMemory(bytes);
+  if (data == nullptr) throw std::bad_alloc();
   std::memset(data, 0, size);
   return Buffer(data, bytes, [](void* data, size_t) { std::free(data); });
 }

@@ -5,8 +5,8 @@
 
 namespace trireme::cpu {
 
-// Zeroed, 64-byte aligned; big ones are mapped, in huge pages where the system grants them. Ends
-// the process with one line when memory runs out.
+// Zeroed, 64-byte aligned; big ones are mapped, in huge pages where the system grants them. Throws
+// std::bad_alloc.
 Buffer AllocateZeroed(size_t bytes);
 
 // Memory that a verb reuses from call to call; grows when a larger shape appears.
