@@ -186,7 +186,8 @@ class Supervisor::Loop {
       slot.end_at.reset();
       slot.child->Signal(SIGKILL);
     } else {
-      End(slot, StrCat("was not ready within ", options_.start_timeout.count() / 1e3, " s"));
+      End(slot, slot.notes.failure().value_or(
+                    StrCat("was not ready within ", options_.start_timeout.count() / 1e3, " s")));
     }
   }
 
@@ -268,6 +269,13 @@ class Supervisor::Loop {
     for (const std::string& shown : slot.notes.Add(line)) {
       if (options_.on_line) options_.on_line(slot.index, shown);
     }
+    if (slot.notes.failure()) EndSoon(slot);
+  }
+
+  // After last words: what started the ranks may wait in vain for a host that does not answer.
+  void EndSoon(Slot& slot) {
+    const Clock::time_point soon = Clock::now() + options_.stop_grace;
+    if (!slot.terminated && (!slot.end_at || *slot.end_at > soon)) slot.end_at = soon;
   }
 
   void HandleExit(Slot& slot) {

@@ -44,7 +44,7 @@ struct SupervisorOptions {
   int n_replicas = 1;
   std::function<LaunchCommand(int replica)> command;
   RestartPolicy::Limits restart;
-  std::chrono::milliseconds stop_grace{2000};        // between SIGTERM and SIGKILL
+  std::chrono::milliseconds stop_grace{2000};  // from last words to SIGTERM, and on to SIGKILL
   std::chrono::milliseconds start_timeout{1800000};  // from a start to Linked(); then it is ended
 
   // A replica ended with an exit code of its own before any was ready: it will not do better next

@@ -97,6 +97,20 @@ TEST(Supervisor, AReplicaThatIsNotReadyInTimeIsEndedAndStartedAgain) {
   EXPECT_TRUE(Ended(first));
 }
 
+TEST(Supervisor, AReplicaThatGoesOnAfterItsLastWordsIsEnded) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options =
+      Options("trap '' TERM; echo $$ >" + pids.path() +
+              "; echo 'rank 0 on a: rank 1 on b did not come'; while :; do sleep 1000; done");
+  options.stop_grace = milliseconds(20);
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  const pid_t first = pids.Next();
+  EXPECT_NE(pids.Next(), first);
+  EXPECT_TRUE(Ended(first));
+}
+
 TEST(Supervisor, AReplicaThatFellSilentIsEnded) {
   TempDir dir;
   PidPipe pids(dir / "pids");

@@ -1,0 +1,47 @@
+#!/usr/bin/env python3
+"""Packets between two ranks of one replica are dropped while streams run: it is noticed within
+--step-timeout and named, and the streams go on when packets come again."""
+import json
+import tempfile
+import time
+
+from harness import Lines, Server, check, check_equal, model
+from network import Network
+
+N_STREAMS = 8
+directory = model("austen")
+
+
+def request(i):
+    return ["--prompt", f"Chapter {i}.", "--max-tokens", "120", "--ignore-eos", "--seed", str(i),
+            "--temperature", "0.9", "--json"]
+
+
+with Network("a", "b") as network, tempfile.TemporaryDirectory() as folder:
+    server = Server("--insecure", "--model", directory, "--tp", "2", "--step-timeout", "2s",
+                    "--launch-args", network.launch_args(folder, "a", "b"),
+                    grpc_addr=f"{network.address('a')}:0",
+                    around=lambda command: network.on("a", command))
+
+    def start(i):
+        return Lines(network.on("a", server.client(*request(i))))
+
+    def ids(client):
+        return json.loads(client.wait()[0])["token_ids"]
+
+    undisturbed = [ids(client) for client in [start(i) for i in range(N_STREAMS)]]
+    before = server.stats()["requests"]
+    clients = [start(i) for i in range(N_STREAMS)]
+    server.await_stats(lambda s: s["requests"]["completion_tokens"] >
+                       before["completion_tokens"] + N_STREAMS, "streams under way")
+    network.cut("b")
+    cut = time.monotonic()
+    server.await_stats(lambda s: not s["replicas"], "the loss")
+    print(f"the replica was lost after {time.monotonic() - cut:.2f} s")
+    line = server.wait_for_log("starting it again")
+    print(f"{line} ({time.monotonic() - cut:.2f} s after the cut)")
+    check("rank 0 on nodea: " in line and "nothing from rank 1 (waited 1500 ms)" in line, "expected who")
+    network.heal("b")
+    check_equal([ids(client) for client in clients], undisturbed, "ids of streams whose ranks were cut")
+    check(server.stats()["requests"]["replayed"] > before["replayed"], "no stream was disturbed")
+    server.stop()
