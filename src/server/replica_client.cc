@@ -55,6 +55,8 @@ struct ReplicaClient::Link {
   Duration heartbeat ABSL_GUARDED_BY(mutex) = std::chrono::seconds(1);
   Duration timeout ABSL_GUARDED_BY(mutex);
 
+  bool silent = false;  // nothing was heard: the connection may be dead; the dialer's own
+
   // The reading thread's until it has ended.
   std::unique_ptr<Replica::Link> engine;  // while it is registered
   bool registered = false;
@@ -208,6 +210,7 @@ absl::Status ReplicaClient::Dialer::Dial() {
       return FailedPrecondition("the controller at ", address_,
                                 " refuses this replica: ", link.rejected);
     }
+    if (link.silent) pem = nullptr;  // over a new connection
     link.status = Explain(link.status, options_.tls);
     const Duration left = client_.Left();
     const bool others = left == Duration::max();
@@ -239,15 +242,14 @@ void ReplicaClient::Dialer::Converse(Link& link) {
   std::thread reader([this, &link] { Read(link); });
   std::thread writer([this, &link] { Write(link); });
 
-  bool silent = false;
   {
     std::unique_lock lock(link.mutex);
-    while (!link.over && !silent) {
+    while (!link.over && !link.silent) {
       link.news.wait_until(lock, link.last_heard + link.timeout);
-      silent = !link.over && Now() >= link.last_heard + link.timeout;
+      link.silent = !link.over && Now() >= link.last_heard + link.timeout;
     }
   }
-  if (silent) link.context.TryCancel();
+  if (link.silent) link.context.TryCancel();
   reader.join();
   {
     std::lock_guard lock(link.outbox->mutex);
@@ -259,7 +261,7 @@ void ReplicaClient::Dialer::Converse(Link& link) {
   for (ToReplica rest; link.stream->Read(&rest);) {
   }
   link.status = FromGrpc(link.stream->Finish());
-  if (silent) link.status = Unavailable("nothing heard from it");
+  if (link.silent) link.status = Unavailable("nothing heard from it");
 }
 
 void ReplicaClient::Dialer::Read(Link& link) {
