@@ -174,4 +174,24 @@ void FailureNotes::ReadNotice(const std::string& line) {
 
 std::optional<std::string> FailureNotes::failure() const { return said_ ? said_ : how_; }
 
+Failure ReadFailure(const std::string& phrase) {
+  static const std::regex kRank(R"(rank (\d{1,9}) on ([^ :]+):? (.*))");
+  static const std::regex kPlan(
+      R"((.*) \(plan (\d{1,18}): sequences (\d{1,18}), tokens (\d{1,18})\))");
+  Failure failure{.cause = phrase};
+  std::smatch match;
+  if (std::regex_match(phrase, match, kRank)) {
+    failure.rank = std::stoi(match[1]);
+    failure.host = match[2];
+    failure.cause = match[3];
+  }
+  if (const std::string rest = failure.cause; std::regex_match(rest, match, kPlan)) {
+    failure.cause = match[1];
+    failure.plan = std::stoll(match[2]);
+    failure.n_sequences = std::stoll(match[3]);
+    failure.n_tokens = std::stoll(match[4]);
+  }
+  return failure;
+}
+
 }  // namespace trireme

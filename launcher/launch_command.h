@@ -1,6 +1,7 @@
 // The command that starts one replica, and what its output says when it fails.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,6 +38,17 @@ absl::StatusOr<std::vector<std::string>> SplitArguments(const std::string& text)
 
 // The inverse: quotes what a shell would split or expand.
 std::string JoinArguments(const std::vector<std::string>& arguments);
+
+// What such a phrase as FailureNotes::failure() tells.
+struct Failure {
+  int rank = -1;  // -1: it names none
+  std::string host;
+  std::string cause;  // the signal, the call or what else the rank said
+  int64_t plan = -1;  // -1: it names none
+  int64_t n_sequences = 0;
+  int64_t n_tokens = 0;
+};
+Failure ReadFailure(const std::string& phrase);
 
 // Reads the lines that a replica prints. What tells why it ends is taken out of the stream and
 // becomes one phrase: the program's own last line, Open MPI's and Slurm's notices of a failed rank.

@@ -17,7 +17,9 @@
 #include "absl/base/thread_annotations.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/log_fields.h"
 #include "launcher/child_process.h"
+#include "nlohmann/json.hpp"
 
 namespace trireme {
 
@@ -49,6 +51,17 @@ namespace {
 // mpirun and shells exit with 128 + the signal that ended their child.
 bool TellsOfSignal(int wait_status) {
   return WEXITSTATUS(wait_status) > 128 && WEXITSTATUS(wait_status) <= 128 + SIGRTMAX;
+}
+
+nlohmann::ordered_json Fields(int replica, const Failure& failure) {
+  nlohmann::ordered_json fields = {{"replica", replica}};
+  if (failure.rank >= 0) fields.update({{"rank", failure.rank}, {"host", failure.host}});
+  fields["cause"] = failure.cause;
+  if (failure.plan >= 0) {
+    fields.update(
+        {{"plan", failure.plan}, {"sequences", failure.n_sequences}, {"tokens", failure.n_tokens}});
+  }
+  return fields;
 }
 
 }  // namespace
@@ -304,9 +317,11 @@ class Supervisor::Loop {
       slot.start_at = Clock::now() + wait;
       return;
     }
-    spdlog::error("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
-                  ran.count() / 1e3,
-                  wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : "");
+    LogWithFields(spdlog::level::err,
+                  fmt::format("replica {}: {} after {:.1f} s; starting it again{}", slot.index,
+                              what, ran.count() / 1e3,
+                              wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : ""),
+                  Fields(slot.index, ReadFailure(what)));
     slot.start_at = Clock::now() + wait;
     TellOfFailure(slot, what);
   }

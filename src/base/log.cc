@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/log_fields.h"
 #include "base/str.h"
 #include "nlohmann/json.hpp"
 #include "spdlog/fmt/chrono.h"
@@ -15,6 +16,8 @@ namespace trireme {
 namespace {
 
 std::atomic<bool> is_json = false;
+// Of the line that this thread writes: formatters see a line's text alone.
+thread_local const nlohmann::ordered_json* fields_of_line = nullptr;
 
 std::string NameOf(const LogRole& who) {
   if (who.rank < 0) return who.role;
@@ -42,6 +45,7 @@ class JsonFormatter : public spdlog::formatter {
     if (who_.replica >= 0) json["replica"] = who_.replica;
     if (who_.rank >= 0) json["rank"] = who_.rank;
     json["message"] = std::string(line.payload.data(), line.payload.size());
+    if (fields_of_line != nullptr) json.update(*fields_of_line);
     const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     out.append(text.data(), text.data() + text.size());
   }
@@ -71,5 +75,12 @@ void InitLog(const LogRole& who, const LogOptions& options) {
 }
 
 bool LogIsJson() { return is_json; }
+
+void LogWithFields(spdlog::level::level_enum level, const std::string& message,
+                   const nlohmann::ordered_json& fields) {
+  fields_of_line = &fields;
+  spdlog::log(level, "{}", message);
+  fields_of_line = nullptr;
+}
 
 }  // namespace trireme

@@ -61,16 +61,16 @@ class MemoryGroup:
 
 
 def disturb(what, do):
-    """Returns the line that says why a replica that has computed nothing yet ended, once the streams
-    that came have."""
-    server = Server("--model", directory, "--tp", "2")
+    """Returns the object of the log that says why a replica that has computed nothing yet ended, once
+    the streams that came have."""
+    server = Server("--model", directory, "--tp", "2", "--log-format", "json")
     do(next(pid for (_, rank), pid in server.ranks().items() if rank == 1))
     clients = [Lines(server.client(*request)) for request in requests]
     line = server.wait_for_log("starting it again")
     print(f"{what}: {line}")
     check_equal([ids(client.wait()) for client in clients], undisturbed, "ids")
     server.stop()
-    return line
+    return json.loads(line)
 
 
 def no_more(pid):
@@ -79,14 +79,16 @@ def no_more(pid):
 
 
 line = disturb("an allocation fails", no_more)
-check(f"rank 1 on {HOST}: out of memory" in line and "(plan " in line, "expected rank, host and plan")
+check_equal((line["replica"], line["rank"], line["host"]), (0, 1, HOST), "replica, rank and host")
+check(line["cause"].startswith("out of memory") and line["plan"] > 0 and line["sequences"] > 0, line)
 
 if (group := MemoryGroup.make()) is None:
     print("no cgroup can be made here: the kernel's killer is left out")
 else:
     try:
         line = disturb("the kernel kills the rank", group.take)
-        check(f"rank 1 on {HOST} was killed by signal 9" in line and "memory" in line, line)
+        check_equal((line["replica"], line["rank"], line["host"]), (0, 1, HOST), "replica, rank and host")
+        check("signal 9" in line["cause"] and "memory" in line["cause"], line)
         check_equal(group.n_killed(), 1, "processes killed for want of memory")
     finally:
         group.remove()

@@ -113,5 +113,23 @@ TEST(FailureNotes, Slurm) {
   EXPECT_EQ(Notes({"srun: error: node7: task 5: Killed"}).second, "rank 5 on node7 ended: Killed");
 }
 
+TEST(ReadFailure, FindsRankHostCauseAndPlan) {
+  const Failure crash = ReadFailure("rank 12 on node7: SIGSEGV (plan 40: sequences 3, tokens 17)");
+  EXPECT_EQ(crash.rank, 12);
+  EXPECT_EQ(crash.host, "node7");
+  EXPECT_EQ(crash.cause, "SIGSEGV");
+  EXPECT_EQ(crash.plan, 40);
+  EXPECT_EQ(crash.n_sequences, 3);
+  EXPECT_EQ(crash.n_tokens, 17);
+  const Failure killed = ReadFailure("rank 0 on a was killed by signal 9 (Killed)");
+  EXPECT_EQ(killed.rank, 0);
+  EXPECT_EQ(killed.host, "a");
+  EXPECT_EQ(killed.cause, "was killed by signal 9 (Killed)");
+  EXPECT_EQ(killed.plan, -1);
+  const Failure other = ReadFailure("nothing heard for 2 s");
+  EXPECT_EQ(other.rank, -1);
+  EXPECT_EQ(other.cause, "nothing heard for 2 s");
+}
+
 }  // namespace
 }  // namespace trireme
