@@ -1,3 +1,4 @@
+#include <deque>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -50,6 +51,9 @@ std::string ErrorMessage(std::string_view body) {
   return message.empty() ? std::string(body.substr(0, 200)) : message;
 }
 
+// A server that is dialled by thousands at once does not come to each of them before it gives up.
+constexpr size_t kMostConnecting = 64;
+
 class HttpTarget;
 
 // One connection, which answers one call after another.
@@ -62,6 +66,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
  private:
   void Connect();
   void Handshake();
+  void SetUp();
   void Write();
   void ReadHeader();
   void ReadBody();
@@ -86,7 +91,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 class HttpTarget : public Target {
  public:
   HttpTarget(TargetOptions options, std::string host, tcp::resolver::results_type endpoints,
-             std::shared_ptr<HttpStream::Tls> tls)
+             std::shared_ptr<SSL_CTX> tls)
       : options_(std::move(options)),
         server_name_(options_.tls.server_name.empty() ? std::move(host) : options_.tls.server_name),
         endpoints_(std::move(endpoints)),
@@ -111,15 +116,19 @@ class HttpTarget : public Target {
   TargetOptions options_;
   const std::string server_name_;  // that its certificate is for
   const tcp::resolver::results_type endpoints_;
-  const std::shared_ptr<HttpStream::Tls> tls_;  // null: plain bytes
+  const std::shared_ptr<SSL_CTX> tls_;  // null: plain bytes
   asio::io_context context_{1};
   asio::executor_work_guard<asio::io_context::executor_type> guard_{context_.get_executor()};
-  std::vector<std::shared_ptr<Connection>> idle_;  // of the thread
+  // Of the thread:
+  std::vector<std::shared_ptr<Connection>> idle_;
+  std::deque<std::shared_ptr<Connection>> waiting_;  // to connect
+  size_t n_connecting_ = 0;
   std::thread thread_;
 };
 
 Connection::Connection(HttpTarget& target)
-    : target_(target), stream_(tcp::socket(target.context_), target.tls_) {}
+    : target_(target),
+      stream_(tcp::socket(target.context_), target.tls_.get(), HttpStream::Side::kClient) {}
 
 void Connection::Start(std::shared_ptr<Call> call) {
   call_ = std::move(call);
@@ -132,21 +141,36 @@ void Connection::Start(std::shared_ptr<Call> call) {
 }
 
 void Connection::Connect() {
+  if (target_.n_connecting_ == kMostConnecting)
+    return target_.waiting_.push_back(shared_from_this());
+  ++target_.n_connecting_;
   stream_.tcp().async_connect(target_.endpoints_,
                               [self = shared_from_this()](error_code error, const tcp::endpoint&) {
+                                const bool tls = !error && self->stream_.tls() != nullptr;
+                                if (!tls) self->SetUp();
                                 if (error) return self->Broken(error);
                                 self->connected_ = true;
                                 self->stream_.tcp().socket().set_option(tcp::no_delay(true), error);
-                                self->stream_.is_tls() ? self->Handshake() : self->Write();
+                                tls ? self->Handshake() : self->Write();
                               });
 }
 
+// However that went.
+void Connection::SetUp() {
+  --target_.n_connecting_;
+  if (target_.waiting_.empty()) return;
+  const std::shared_ptr<Connection> next = std::move(target_.waiting_.front());
+  target_.waiting_.pop_front();
+  next->Connect();
+}
+
 void Connection::Handshake() {
-  stream_.ExpectServer(target_.server_name_);
-  stream_.AsyncHandshake(HttpStream::Side::client, [self = shared_from_this()](error_code error) {
+  stream_.tls()->ExpectServer(target_.server_name_);
+  stream_.AsyncHandshake([self = shared_from_this()](error_code error, size_t) {
+    self->SetUp();
     if (!error) return self->Write();
     self->connected_ = false;
-    self->Fail("TLS", self->stream_.WhyNot(error));
+    self->Fail("TLS", self->stream_.tls()->WhyNot(error));
   });
 }
 
@@ -259,7 +283,7 @@ Request HttpTarget::MakeRequest(http::verb verb, const std::string& path,
 
 absl::StatusOr<Json> HttpTarget::Ask(const Request& request) const {
   asio::io_context context;
-  HttpStream stream(tcp::socket(context), tls_);
+  HttpStream stream(tcp::socket(context), tls_.get(), HttpStream::Side::kClient);
   beast::flat_buffer buffer;
   Response response;
   error_code error;
@@ -270,14 +294,14 @@ absl::StatusOr<Json> HttpTarget::Ask(const Request& request) const {
     context.run();
   };
   await([&](auto done) { stream.tcp().async_connect(endpoints_, done); });
-  if (!error && stream.is_tls()) {
-    stream.ExpectServer(server_name_);
-    await([&](auto done) { stream.AsyncHandshake(HttpStream::Side::client, done); });
-    if (error) return Unavailable(options_.address, ": TLS fails: ", stream.WhyNot(error));
+  if (!error && tls_ != nullptr) {
+    stream.tls()->ExpectServer(server_name_);
+    await([&](auto done) { stream.AsyncHandshake(done); });
+    if (error) return Unavailable(options_.address, ": TLS fails: ", stream.tls()->WhyNot(error));
   }
   await([&](auto done) { http::async_write(stream, request, done); });
   await([&](auto done) { http::async_read(stream, buffer, response, done); });
-  if (error == http::error::end_of_stream && !stream.is_tls()) {
+  if (error == http::error::end_of_stream && tls_ == nullptr) {
     return Unavailable(options_.address, ": it hangs up; does it want TLS (--tls or --tls-ca)?");
   }
   if (error) return Unavailable(options_.address, ": ", error.message());
@@ -340,10 +364,10 @@ void HttpTarget::Send(LoadRequest load, Timeline* timeline, std::function<void()
 
 absl::StatusOr<std::unique_ptr<Target>> MakeHttpTarget(TargetOptions options) {
   RaiseOpenFileLimit();
-  std::shared_ptr<HttpStream::Tls> tls;
+  std::shared_ptr<SSL_CTX> tls;
   if (options.tls.used()) {
     ASSIGN_OR_RETURN(const TlsPem pem, ReadTls(options.tls.files));
-    tls = std::make_shared<HttpStream::Tls>(NewClientContext(pem));
+    tls = NewClientContext(pem);
   }
   asio::io_context context;
   tcp::resolver resolver(context);

@@ -54,7 +54,7 @@ struct HttpServer::Impl {
 
   absl::Status Listen();
   void Accept();
-  std::shared_ptr<HttpStream::Tls> Tls();
+  std::shared_ptr<SSL_CTX> Tls();
 
   const Options options;
   const Handler handler;
@@ -66,7 +66,7 @@ struct HttpServer::Impl {
   std::vector<std::thread> threads;
 
   // The accepting handler's alone: the context, and the certificates that it was made of.
-  std::shared_ptr<HttpStream::Tls> tls;
+  std::shared_ptr<SSL_CTX> tls;
   std::shared_ptr<const TlsPem> pem;
 };
 
@@ -77,7 +77,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   HttpConnection(tcp::socket socket, HttpServer::Impl& server)
       : server_(server),
         peer_(PeerOf(socket)),
-        stream_(std::move(socket), server.Tls()),
+        stream_(std::move(socket), server.Tls().get(), HttpStream::Side::kServer),
         timer_(stream_.get_executor()) {
     ++server_.n_connections;
   }
@@ -85,7 +85,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void Start() {
     asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
-      self->stream_.is_tls() ? self->Handshake() : self->AwaitRequest();
+      self->stream_.tls() != nullptr ? self->Handshake() : self->AwaitRequest();
     });
   }
 
@@ -94,11 +94,12 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void Handshake() {
     stream_.tcp().expires_after(server_.options.header_timeout);
-    stream_.AsyncHandshake(HttpStream::Side::server, [self = shared_from_this()](error_code error) {
+    stream_.AsyncHandshake([self = shared_from_this()](error_code error, size_t) {
       if (!error) return self->AwaitRequest();
       // A port that is merely tried out says nothing.
       if (error.category() != asio::error::get_ssl_category()) return;
-      spdlog::warn("TLS with {} fails: {}", StrCat(self->peer_), self->stream_.WhyNot(error));
+      spdlog::warn("TLS with {} fails: {}", StrCat(self->peer_),
+                   self->stream_.tls()->WhyNot(error));
     });
   }
 
@@ -262,12 +263,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     on_gone_ = nullptr;
     next_ = nullptr;
     if (keep_alive_) return AwaitRequest();
-    if (!stream_.is_tls()) return Close();
-    timer_.expires_after(kGoodbye);
-    timer_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error) self->Close();
-    });
-    stream_.AsyncShutdown([self = shared_from_this()](error_code) { self->Close(); });
+    if (stream_.tls() == nullptr) return Close();
+    stream_.AsyncGoodbye([self = shared_from_this()](error_code, size_t) { self->Close(); });
   }
 
   void Close() {
@@ -298,7 +295,6 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   static constexpr size_t kFirstBytes = 4096;
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-  static constexpr std::chrono::seconds kGoodbye{1};  // for the client's, when TLS ends
 
   static tcp::endpoint PeerOf(const tcp::socket& socket) {
     error_code unknown;
@@ -308,7 +304,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   HttpServer::Impl& server_;
   const tcp::endpoint peer_;
   HttpStream stream_;
-  asio::steady_timer timer_;  // of what reads and writes do not bound: idleness, the end of TLS
+  asio::steady_timer timer_;  // of idleness, which reads and writes do not bound
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
   unsigned version_ = 11;
@@ -386,11 +382,11 @@ absl::Status HttpServer::Impl::Listen() {
 }
 
 // What new connections speak; null: plain bytes.
-std::shared_ptr<HttpStream::Tls> HttpServer::Impl::Tls() {
+std::shared_ptr<SSL_CTX> HttpServer::Impl::Tls() {
   if (options.tls == nullptr) return nullptr;
   auto now = options.tls->Get();
   if (now != pem) {
-    tls = std::make_shared<HttpStream::Tls>(NewServerContext(*now));
+    tls = NewServerContext(*now);
     pem = std::move(now);
   }
   return tls;

@@ -101,12 +101,12 @@ absl::Status Check(const TlsFiles& files, const TlsPem& pem) {
   return absl::OkStatus();
 }
 
-SSL_CTX* NewContext(const SSL_METHOD* method) {
-  SSL_CTX* context = SSL_CTX_new(method);
+Context NewContext(const SSL_METHOD* method) {
+  Context context(SSL_CTX_new(method));
   CHECK(context != nullptr);
-  SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
-  SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION);
-  SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION);
+  SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);
   return context;
 }
 
@@ -172,27 +172,28 @@ absl::Status CheckAsClient(const std::string& cert, const std::string& ca) {
   return InvalidArgument(X509_verify_cert_error_string(error));
 }
 
-ssl_ctx_st* NewServerContext(const TlsPem& pem) {
-  SSL_CTX* context = NewContext(TLS_server_method());
+std::shared_ptr<ssl_ctx_st> NewServerContext(const TlsPem& pem) {
+  Context context = NewContext(TLS_server_method());
   constexpr unsigned char kSessions[] = "trireme";  // resumed sessions are this program's
-  SSL_CTX_set_session_id_context(context, kSessions, sizeof kSessions - 1);
-  CHECK(Use(context, Certificates(pem.cert), PrivateKey(pem.key).get()));
+  SSL_CTX_set_session_id_context(context.get(), kSessions, sizeof kSessions - 1);
+  CHECK(Use(context.get(), Certificates(pem.cert), PrivateKey(pem.key).get()));
   if (!pem.ca.empty()) {
-    Trust(context, pem.ca);
+    Trust(context.get(), pem.ca);
     for (const Certificate& authority : Certificates(pem.ca)) {
-      SSL_CTX_add_client_CA(context, authority.get());
+      SSL_CTX_add_client_CA(context.get(), authority.get());
     }
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
+    SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   }
   return context;
 }
 
-ssl_ctx_st* NewClientContext(const TlsPem& pem) {
-  SSL_CTX* context = NewContext(TLS_client_method());
-  pem.ca.empty() ? void(SSL_CTX_set_default_verify_paths(context)) : Trust(context, pem.ca);
-  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+std::shared_ptr<ssl_ctx_st> NewClientContext(const TlsPem& pem) {
+  Context context = NewContext(TLS_client_method());
+  pem.ca.empty() ? void(SSL_CTX_set_default_verify_paths(context.get()))
+                 : Trust(context.get(), pem.ca);
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
   if (!pem.cert.empty()) {
-    CHECK(Use(context, Certificates(pem.cert), PrivateKey(pem.key).get()));
+    CHECK(Use(context.get(), Certificates(pem.cert), PrivateKey(pem.key).get()));
   }
   return context;
 }

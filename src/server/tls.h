@@ -40,12 +40,12 @@ std::string CertifiedName(const std::string& cert);
 absl::Status CheckAsClient(const std::string& cert, const std::string& ca);
 
 // Of what ReadTls has checked: TLS 1.2 or later for a server; with `ca`, clients must show a
-// certificate. Owned by the caller.
-ssl_ctx_st* NewServerContext(const TlsPem& pem);
+// certificate.
+std::shared_ptr<ssl_ctx_st> NewServerContext(const TlsPem& pem);
 
 // The same for a client, which verifies the server by `ca`, or by the host's authorities, and shows
 // `cert` if there is one.
-ssl_ctx_st* NewClientContext(const TlsPem& pem);
+std::shared_ptr<ssl_ctx_st> NewClientContext(const TlsPem& pem);
 
 // Files that are read again when one of them has changed. What is wrong then is told of in the log,
 // and what was before stays. Thread-safe.

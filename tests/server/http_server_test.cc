@@ -147,6 +147,21 @@ TEST_P(HttpServerTest, AnswersRequestsOfOneConnectionInTurn) {
   EXPECT_THAT(client.ReadAll(), EndsWith("GET /c  "));  // and the end of the connection
 }
 
+TEST_P(HttpServerTest, LargeBodiesGoThereAndBack) {
+  auto server = StartServer([](HttpRequest request, std::shared_ptr<HttpReply> reply) {
+    reply->Send({.body = std::move(request.body)});
+  });
+  std::string body(1'000'000, 'x');  // many records of TLS
+  for (size_t i = 0; i < body.size(); i += 7) body[i] = static_cast<char>('a' + i % 26);
+  body += "END";
+  Client client(*server, tls());
+  client.Write(StrCat("POST / HTTP/1.1\r\nContent-Length: ", body.size(), "\r\n\r\n", body));
+  EXPECT_THAT(client.ReadUntil("\r\n\r\n"), StartsWith("HTTP/1.1 200"));
+  EXPECT_TRUE(client.ReadUntil("END") == body);
+  client.Write("GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(client.ReadAll(), StartsWith("HTTP/1.1 200"));
+}
+
 TEST_P(HttpServerTest, RefusesWhatIsTooLargeOrNoHttp) {
   auto server = StartServer(Echo, {.max_header_bytes = 1000, .max_body_bytes = 10});
   const auto answer = [&](const std::string& bytes) {
