@@ -29,6 +29,7 @@ absl::Status CheckText(const ServedModel& model, const std::string& text, size_t
   return absl::OkStatus();
 }
 
+constexpr size_t kSmallBytes = 1 << 10;   // tokenized about as soon as another thread wakes up
 constexpr size_t kLargeBytes = 64 << 10;  // a few milliseconds of tokenizing
 constexpr int kNice = 10;                 // a ninth of the processor where others want it, too
 
@@ -254,17 +255,21 @@ uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_even
     Admit(key, arrived, std::move(request), std::move(model));
     return key;
   }
-  WorkerPool& pool = PoolFor(PromptBytes(request));
+  const size_t n_bytes = PromptBytes(request);
+  const bool at_once = n_bytes <= kSmallBytes && request.chat == nullptr;
   auto shared = std::make_shared<GenerateRequest>(std::move(request));
-  const bool queued = pool.Run([this, key, arrived, shared, model]() mutable {
+  auto tokenize = [this, key, arrived, shared, model]() mutable {
     auto ids = PromptIds(**model, *shared, options_.max_prompt_bytes);
     if (!ids.ok()) return Admit(key, arrived, {}, ids.status());
     shared->ids = *std::move(ids);
     shared->chat.reset();
     Admit(key, arrived, std::move(*shared), std::move(model));
-  });
-  if (!queued)
+  };
+  if (at_once) {
+    tokenize();
+  } else if (!PoolFor(n_bytes).Run(std::move(tokenize))) {
     Admit(key, arrived, {}, ResourceExhausted("too many texts to tokenize: retry later"));
+  }
   return key;
 }
 
