@@ -6,7 +6,7 @@
 Each case starts a controller and a paced replica (tests/bench/paced_replica.cc), loads the controller
 with `trireme bench serve` over real sockets, and prints the figure beside what is to be reached:
 
-  streams  that many server-sent streams at once, prompts of 1000 tokens, a token every 2 s: memory
+  streams  that many server-sent streams at once by TLS, prompts of 1000 tokens, a token every 2 s: memory
   small    500 requests/s of one token each, over gRPC and over HTTP
   beside   what the controller adds, by its own clock (arrival to hand-over, tokenizing included), to
            250 requests/s of a sentence and one token, while four other clients post prompts of 1 MB
@@ -22,6 +22,9 @@ import threading
 import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
+sys.path.append(str(SOURCE / "tests" / "e2e"))
+from certificates import Certificate  # noqa: E402
+
 MODEL = SOURCE / "examples" / "models" / "austen"
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--build", default=str(SOURCE / "build"))
@@ -36,14 +39,19 @@ folder = tempfile.TemporaryDirectory()
 
 
 class Controller:
-    """A controller with a paced replica."""
+    """A controller with a paced replica; `tls`: that is how it is dialled."""
 
-    def __init__(self, seconds_per_token):
+    def __init__(self, seconds_per_token, tls=False):
+        shows, trusts = [], []
+        if tls:
+            authority = Certificate("authority")
+            shows, trusts = Certificate("server", authority).flags(), [str(authority.cert), "llm.test"]
+        self.tls = ["--tls-ca", trusts[0], "--tls-server-name", trusts[1]] if tls else []
         self.process = subprocess.Popen(
             [TRIREME, "controller", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0",
-             "--max-requests", "20000", "--log-level", "warn"], stdout=subprocess.PIPE, text=True)
+             "--max-requests", "20000", "--log-level", "warn", *shows], stdout=subprocess.PIPE, text=True)
         self.address = {"grpc": self.read("listening "), "http": self.read("http ")}
-        self.replica = subprocess.Popen([REPLICA, self.address["grpc"], str(seconds_per_token), MODEL])
+        self.replica = subprocess.Popen([REPLICA, self.address["grpc"], str(seconds_per_token), MODEL, *trusts])
         self.read("ready ")
         self.idle_mib = self.memory("VmRSS")
 
@@ -63,15 +71,16 @@ class Controller:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def running(self):
-        done = subprocess.run([TRIREME, "stats", "--server", self.address["grpc"]], capture_output=True)
-        return json.loads(done.stdout)["requests"]["running"] if done.returncode == 0 else 0
+        done = subprocess.run([TRIREME, "ctl", "stats", "--server", self.address["grpc"], *self.tls],
+                              stdout=subprocess.PIPE, check=True)
+        return json.loads(done.stdout)["requests"]["running"]
 
     def bench(self, protocol, *args):
         """The figures of one run, and the share of a processor that the controller took meanwhile."""
         file = pathlib.Path(folder.name) / f"{protocol}-{threading.get_ident()}.json"
         before, begin = self.cpu_seconds(), time.monotonic()
         done = subprocess.run([TRIREME, "bench", "serve", "--server", self.address[protocol], "--protocol",
-                               protocol, "--json-file", str(file), *map(str, args)],
+                               protocol, "--json-file", str(file), *self.tls, *map(str, args)],
                               stdout=subprocess.PIPE, text=True)
         cpu = (self.cpu_seconds() - before) / (time.monotonic() - begin)
         if done.returncode != 0:
@@ -97,14 +106,18 @@ def errors(run):
 
 def streams():
     n = int(options.streams * SCALE)
-    controller = Controller(seconds_per_token=2)
+    controller = Controller(seconds_per_token=2, tls=True)
     most = 0
+    ramp_s = None  # until nearly all were there
     stop = threading.Event()
+    begin = time.monotonic()
 
     def watch():
-        nonlocal most
+        nonlocal most, ramp_s
         while not stop.wait(1):
             most = max(most, controller.running())
+            if ramp_s is None and most >= 0.99 * n:
+                ramp_s = time.monotonic() - begin
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -113,7 +126,8 @@ def streams():
     stop.set()
     watcher.join()
     peak = controller.memory("VmHWM")
-    say("streams", f"{most} of {n} streams at once, {run['ok']} ended well{errors(run)}; controller "
+    ramp = "never" if ramp_s is None else f"after {ramp_s:.0f} s"
+    say("streams", f"{most} of {n} TLS streams at once, 99% of them {ramp}; {run['ok']} ended well{errors(run)}; controller "
         f"{peak:.0f} MiB at most, {controller.idle_mib:.0f} before, "
         f"{(peak - controller.idle_mib) * 1024 / max(most, 1):.1f} KiB a stream; "
         f"{100 * run['controller_cpu']:.0f}% of a CPU; TBT p50 {1e3 * run['tbt_s']['p50']:.0f} ms, "

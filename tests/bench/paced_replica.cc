@@ -1,7 +1,10 @@
 // A replica without a model, for measuring a controller: any number of sequences, each of which
 // gets its first token at once and then one every so often.
 //
-//   paced_replica HOST:PORT SECONDS_PER_TOKEN MODEL_DIR     (of which it has the tokenizer)
+//   paced_replica HOST:PORT SECONDS_PER_TOKEN MODEL_DIR [CA SERVER_NAME]
+//
+// It has the tokenizer of MODEL_DIR; with CA (PEM) it dials by TLS one whose certificate is for
+// SERVER_NAME.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -134,8 +137,9 @@ class PacedReplica : public Replica {
 };
 
 int Main(int argc, char** argv) {
-  if (argc != 4) {
-    std::fprintf(stderr, "usage: paced_replica HOST:PORT SECONDS_PER_TOKEN MODEL_DIR\n");
+  if (argc != 4 && argc != 6) {
+    std::fprintf(stderr,
+                 "usage: paced_replica HOST:PORT SECONDS_PER_TOKEN MODEL_DIR [CA SERVER_NAME]\n");
     return 2;
   }
   auto tokenizer = ReadFile(std::string(argv[3]) + "/tokenizer.json");
@@ -144,7 +148,9 @@ int Main(int argc, char** argv) {
     return 1;
   }
   PacedReplica replica(absl::Seconds(std::atof(argv[2])), *std::move(tokenizer));
-  ReplicaClient client(replica, {.controllers = {argv[1]}});
+  ReplicaClient::Options options{.controllers = {argv[1]}};
+  if (argc == 6) options.tls = {.files = {.ca = argv[4]}, .server_name = argv[5]};
+  ReplicaClient client(replica, options);
   client.Start();
   replica.Run();
   const absl::Status end = client.Wait();
