@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "server/controller.h"
+#include "text/quoted.h"
 
 namespace trireme {
 
@@ -139,9 +140,18 @@ void Controller::Restore(Time now, uint64_t key, RestoredRequest restored, Actio
   RequestRecord& record = restored.request;
   const auto model = models_.find(record.model);
   if (model == models_.end()) {
-    out.push_back(
-        WriteLog{true, StrCat("request ", record.request_id,
-                              " is lost: the ledger does not know its model ", record.model)});
+    out.push_back(WriteLog{
+        true, StrCat("request ", text::Quoted(record.request_id),
+                     " is lost: the ledger does not know its model ", text::Quoted(record.model))});
+    return;
+  }
+  absl::Status sound = CheckRestored(restored, *model->second);
+  if (ledger_.FindRequest(record.tenant, record.request_id) != nullptr) {
+    sound = InvalidArgument("there are two of that id");
+  }
+  if (!sound.ok()) {
+    out.push_back(WriteLog{true, StrCat("request ", text::Quoted(record.request_id),
+                                        " of the ledger is left out: ", Message(sound))});
     return;
   }
   ++counters_.accepted;

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -35,8 +36,11 @@ int64_t SinceEpoch(Time time) {
   return std::chrono::duration_cast<microseconds>(wall.time_since_epoch()).count();
 }
 
+// What no clock says is the begin or the end of what clocks say.
+microseconds Sane(int64_t us) { return microseconds(std::clamp<int64_t>(us, 0, int64_t{1} << 53)); }
+
 Time FromEpoch(int64_t us) {
-  const auto ago = std::chrono::system_clock::now().time_since_epoch() - microseconds(us);
+  const auto ago = std::chrono::system_clock::now().time_since_epoch() - Sane(us);
   return std::chrono::steady_clock::now() - std::chrono::duration_cast<Duration>(ago);
 }
 
@@ -115,7 +119,7 @@ RequestRecord FromProto(pb::Request&& proto) {
   record.arrived = FromEpoch(proto.arrived_us());
   if (proto.has_deadline_us()) record.deadline = FromEpoch(proto.deadline_us());
   record.detach = proto.detach();
-  record.keep = microseconds(proto.keep_us());
+  record.keep = Sane(proto.keep_us());
   return record;
 }
 
@@ -146,6 +150,7 @@ std::optional<LedgerRecord> FromProto(pb::Record&& proto, const ModelRegistry& m
                             std::get<Finished>(trireme::FromProto(std::move(event)))};
     }
     case pb::Record::kFailed:
+      if (proto.failed().code() == 0) break;
       return FailedRecord{proto.failed().key(),
                           absl::Status(static_cast<absl::StatusCode>(proto.failed().code()),
                                        proto.failed().message())};

@@ -1,6 +1,10 @@
 #include "server/ledger_record.h"
 
+#include <algorithm>
+#include <cmath>
 #include <utility>
+
+#include "server/admission.h"
 
 namespace trireme {
 namespace {
@@ -41,6 +45,36 @@ std::vector<RestoredRequest> Restore(std::span<const LedgerRecord> records) {
   std::vector<RestoredRequest> restored;
   for (auto& [key, request] : requests) restored.push_back(std::move(request));
   return restored;
+}
+
+absl::Status CheckRestored(const RestoredRequest& restored, const ServedModel& model) {
+  const RequestRecord& request = restored.request;
+  const SequenceRequest& sequence = request.sequence;
+  const auto of_vocabulary = [&](const std::vector<int32_t>& ids) {
+    return std::ranges::all_of(ids, [&](int32_t id) { return id >= 0 && id < model.vocab_size; });
+  };
+  if (request.n < 1 || request.n > kMaxChoices) return InvalidArgument("n is ", request.n);
+  if (!(request.weight > 0) || !std::isfinite(request.weight)) {
+    return InvalidArgument("weight is ", request.weight);
+  }
+  if (sequence.prompt_ids.empty() || !of_vocabulary(sequence.prompt_ids)) {
+    return InvalidArgument("its prompt is none of this vocabulary");
+  }
+  if (sequence.min_tokens < 0 || sequence.min_tokens > sequence.max_tokens) {
+    return InvalidArgument("min_tokens is ", sequence.min_tokens, ", max_tokens ",
+                           sequence.max_tokens);
+  }
+  for (const auto& [index, choice] : restored.choices) {
+    const bool logprobs = sequence.logprobs.has_value();
+    if (choice.logprobs.size() != (logprobs ? choice.ids.size() : 0)) {
+      return InvalidArgument(choice.logprobs.size(), " logprobs of ", choice.ids.size(), " ids");
+    }
+    if (choice.ids.size() > static_cast<size_t>(sequence.max_tokens) ||
+        !of_vocabulary(choice.ids)) {
+      return InvalidArgument("choice ", index, " has ids that no replica can have sent");
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace trireme

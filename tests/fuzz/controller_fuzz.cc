@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/check.h"
+#include "google/protobuf/stubs/logging.h"
 #include "server/controller.h"
 #include "server/convert.h"
 #include "text/utf8.h"
@@ -178,6 +179,8 @@ class Shell {
 }  // namespace trireme
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  // Protobuf tells of what is no UTF-8.
+  [[maybe_unused]] static const bool quiet = (google::protobuf::SetLogHandler(nullptr), true);
   trireme::Shell shell;
   std::string_view rest(reinterpret_cast<const char*>(data), size);
   while (rest.size() > 3) {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the hand-made seeds of the corpora of http, openai and controller (needs protoc).
+"""Writes the hand-made seeds of the corpora of http, openai, controller and ledger (needs protoc).
 
 What libFuzzer found beside them stands in the same folders by its hash."""
 import json
@@ -65,12 +65,15 @@ PROTOS = {REQUEST: ("trireme.v1.GenerateRequest", "trireme/v1/inference.proto"),
           SECOND: ("trireme.replica.v1.FromReplica", "trireme/replica/v1/replica.proto")}
 
 
+def encode(message, file, text):
+    return subprocess.run(["protoc", f"-I{SOURCE / 'proto'}", f"--encode={message}", file],
+                          input=text, check=True, capture_output=True).stdout
+
+
 def record(kind, content=""):
     data = content if isinstance(content, bytes) else content.encode()
     if kind in PROTOS:
-        message, file = PROTOS[kind]
-        data = subprocess.run(["protoc", f"-I{SOURCE / 'proto'}", f"--encode={message}", file],
-                              input=data, check=True, capture_output=True).stdout
+        data = encode(*PROTOS[kind], data)
     return struct.pack("<BH", kind, len(data)) + data
 
 
@@ -112,3 +115,45 @@ for name, records in {
                    (REQUEST, "ids { ids: 2147483647 } max_tokens: 2147483647")],
 }.items():
     write("controller", name, b"".join(record(*r) for r in records))
+
+# ---- ledger: a file, or records that are put into one.
+MODEL = 'model { model: "m" fingerprint: "-" eos_ids: 1 vocab_size: 100 context_length: 64 max_rows: 1 }'
+HEADER = b"TRILEDGR" + struct.pack("<I", 1)
+
+
+def request(sequence="", **more):
+    fields = {"key": 1, "weight": 1, "n": 1, "arrived_us": 1700000000000000, "keep_us": 60000000} | more
+    return ('request { tenant: "t" request_id: "r" digest: "d" model: "m" %s sequence { prompt_ids: [2, 3] '
+            "top_p: 1 max_tokens: 4 %s } }" % (" ".join(f"{k}: {v}" for k, v in fields.items()), sequence))
+
+
+IDS = 'ids { key: 1 ids: [5, 6] fingerprint: "f" }'
+END = "finished { key: 1 finished { reason: FINISH_REASON_LENGTH usage { prompt_tokens: 2 } } }"
+LOGPROBS = "logprobs { logprob: -1 top_ids: 5 top_logprobs: -1 }"
+for name, records in {
+        "asked": [MODEL, request()],
+        "detached": [MODEL, request(detach="true"), IDS],
+        "ended": [MODEL, request(), IDS, "ids { key: 1 offset: 2 ids: [7, 8] }", END],
+        "failed": [MODEL, request(), IDS, 'failed { key: 1 code: 13 message: "why" }'],
+        "gone": [MODEL, request(), IDS, "gone { key: 1 }"],
+        "choices": [MODEL, request(n=3, detach="true"), "ids { key: 1 choice: 2 ids: 5 }", END],
+        "logprobs": [MODEL, request("logprobs: 1", detach="true"), f"ids {{ key: 1 ids: 5 {LOGPROBS} }}"],
+        "too_few_logprobs": [MODEL, request("logprobs: 1"), IDS],
+        "no_model": [request(), IDS],
+        "twice": [MODEL, request(), request(key=2)],
+        "no_choice": [MODEL, request(n=0)],
+        "many_choices": [MODEL, request(n=2147483647)],
+        "no_weight": [MODEL, request(weight=0, detach="true"), request(weight="nan", key=2)],
+        "no_ids": [MODEL, request("prompt_ids: -7"), "ids { key: 1 ids: [2147483647] }"],
+        "no_time": [MODEL, request(arrived_us=-2**63, deadline_us=2**63 - 1, keep_us=2**63 - 1)],
+        "too_long": [MODEL, request(detach="true"), "ids { key: 1 ids: [5, 5, 5, 5, 5, 5, 5] }"],
+        "no_failure": [MODEL, request(), "failed { key: 1 code: 0 }"],
+}.items():
+    payloads = [encode("trireme.ledger.v1.Record", "trireme/ledger/v1/ledger.proto", r.encode()) for r in records]
+    write("ledger", name, b"\1" + b"".join(struct.pack("<H", len(p)) + p for p in payloads))
+write("ledger", "empty", b"\0")
+write("ledger", "header", b"\0" + HEADER)
+write("ledger", "torn_header", b"\0" + HEADER[:5])
+write("ledger", "other_version", b"\0TRILEDGR" + struct.pack("<I", 2))
+write("ledger", "torn", b"\0" + HEADER + struct.pack("<II", 100, 0) + b"abc")
+write("ledger", "wrong_crc", b"\0" + HEADER + struct.pack("<II", 3, 0) + b"abc")

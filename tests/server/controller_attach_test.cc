@@ -1,4 +1,6 @@
 // Clients that go and come back, and controllers that are started again.
+#include <cmath>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/server/core_bench.h"
@@ -264,6 +266,48 @@ TEST(ControllerAttachTest, AnOrderlyShutdownKeepsTheLedger) {
   const uint64_t back = bench.ComeBack(key, request);
   bench.RunToEnd();
   EXPECT_EQ(bench.clients[back].ids, Expected(request));
+}
+
+TEST(ControllerAttachTest, WhatNoControllerCanHaveWrittenIsLeftOut) {
+  using Spoil = void (*)(RequestRecord&);
+  const std::vector<Spoil> spoilers = {
+      [](RequestRecord& r) { r.n = 0; },
+      [](RequestRecord& r) { r.n = INT32_MAX; },
+      [](RequestRecord& r) { r.weight = 0; },
+      [](RequestRecord& r) { r.weight = std::nan(""); },
+      [](RequestRecord& r) { r.sequence.prompt_ids.clear(); },
+      [](RequestRecord& r) { r.sequence.prompt_ids[0] = -1; },
+      [](RequestRecord& r) { r.sequence.prompt_ids[0] = INT32_MAX; },
+      [](RequestRecord& r) { r.sequence.max_tokens = 2; },  // it has more
+      [](RequestRecord& r) { r.sequence.min_tokens = -1; },
+      [](RequestRecord& r) { r.sequence.logprobs = 1; },  // it has none
+  };
+  for (size_t i = 0; i < spoilers.size(); ++i) {
+    CoreBench bench(Recording());
+    const uint64_t link = bench.Up();
+    bench.Generate(Detached(12));
+    for (int step = 0; step < 3; ++step) bench.Step(link);
+    for (LedgerRecord& record : bench.records) {
+      if (auto* request = std::get_if<RequestRecord>(&record)) spoilers[i](*request);
+    }
+    bench.Restart(bench.records.size());
+    EXPECT_EQ(bench.core.n_requests(), 0u) << "spoiler " << i;
+  }
+}
+
+TEST(ControllerAttachTest, OfTwoRequestsOfOneIdOneIsLeftOut) {
+  CoreBench bench(Recording());
+  bench.Up();
+  bench.Generate(Detached(12));
+  for (size_t i = 0; i < bench.records.size(); ++i) {
+    const auto* request = std::get_if<RequestRecord>(&bench.records[i]);
+    if (request == nullptr || request->key == 999) continue;
+    RequestRecord twin = *request;
+    twin.key = 999;
+    bench.records.push_back(twin);
+  }
+  bench.Restart(bench.records.size());
+  EXPECT_EQ(bench.core.n_requests(), 1u);
 }
 
 TEST(ControllerAttachTest, EveryBeginningOfTheRecordsIsALedger) {
