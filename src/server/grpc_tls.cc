@@ -67,8 +67,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& address,
 }
 
 std::shared_ptr<grpc::Channel> Dial(const std::string& address, const ClientTls& tls,
-                                    const TlsPem& pem) {
-  grpc::ChannelArguments arguments = ClientArguments();
+                                    const TlsPem& pem, grpc::ChannelArguments arguments) {
   if (!tls.used()) {
     return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
   }

@@ -7,6 +7,7 @@
 #include "base/status.h"
 #include "grpcpp/channel.h"
 #include "grpcpp/security/server_credentials.h"
+#include "server/grpc_util.h"
 #include "server/tls.h"
 
 namespace trireme {
@@ -30,7 +31,8 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& address,
 
 // The same with files that were read.
 std::shared_ptr<grpc::Channel> Dial(const std::string& address, const ClientTls& tls,
-                                    const TlsPem& pem);
+                                    const TlsPem& pem,
+                                    grpc::ChannelArguments arguments = ClientArguments());
 
 // What a call over such a channel ended with, and what may be behind it where gRPC does not know.
 absl::Status Explain(const absl::Status& status, const ClientTls& tls);

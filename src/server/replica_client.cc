@@ -29,6 +29,15 @@ uint64_t DrawInstance() {
   return uint64_t{device()} << 32 | device();
 }
 
+// With an end to what a host that is out of reach leaves under way, cancelled or not.
+grpc::ChannelArguments LinkArguments() {
+  constexpr int kUnansweredMs = 10000;
+  grpc::ChannelArguments arguments = ClientArguments();
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kUnansweredMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kUnansweredMs);
+  return arguments;
+}
+
 // Reports on their way out. The replica's sink has a share in it, so that a report that comes after
 // the link is harmless.
 struct Outbox {
@@ -195,7 +204,7 @@ absl::Status ReplicaClient::Dialer::Dial() {
     Link link;
     if (auto now = certificates->Get(); now != pem) {
       pem = std::move(now);
-      stub = ReplicaService::NewStub(trireme::Dial(address_, options_.tls, *pem));
+      stub = ReplicaService::NewStub(trireme::Dial(address_, options_.tls, *pem, LinkArguments()));
     }
     if (!options_.secret.empty()) link.context.AddMetadata(kReplicaSecretHeader, options_.secret);
     if (!client_.Open(link)) return absl::OkStatus();
