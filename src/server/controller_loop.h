@@ -1,6 +1,7 @@
 // The controller core with a thread, a clock and a mailbox around it. Transports (gRPC, in process)
-// bring requests and replica links; a short text is tokenized by whoever brings it, longer ones on a
-// small pool, and long ones on another whose threads stand back, so that they hold up nobody else.
+// bring requests and replica links; a short text is tokenized by whoever brings it, longer ones on
+// a small pool, and long ones on another whose threads stand back, so that they hold up nobody
+// else.
 #pragma once
 
 #include <atomic>

@@ -83,8 +83,8 @@ struct RestoredRequest {
 // request, and ids after a gap, are passed over.
 std::vector<RestoredRequest> Restore(std::span<const LedgerRecord> records);
 
-// INVALID_ARGUMENT for what no controller can have written of a request for `model`: the core goes by
-// what admission has checked.
+// INVALID_ARGUMENT for what no controller can have written of a request for `model`: the core goes
+// by what admission has checked.
 absl::Status CheckRestored(const RestoredRequest& restored, const ServedModel& model);
 
 }  // namespace trireme
