@@ -27,8 +27,8 @@ struct GenerateClient::State {
 // One request, on one stream after another. Owns itself until gRPC is done with it.
 class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
  public:
-  Call(std::shared_ptr<State> state, const GenerateRequest& request, EventCallback on_event)
-      : state_(std::move(state)),
+  Call(State& state, const GenerateRequest& request, EventCallback on_event)
+      : state_(state),
         on_event_(std::move(on_event)),
         n_choices_(static_cast<size_t>(request.n.value_or(1))),
         request_(ToProto(request)) {}
@@ -59,12 +59,11 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
       on_event_(status.ok() ? Internal("the server ended the stream without a last event")
                             : FromGrpc(forgotten ? why_lost_ : status));
     }
-    auto state = std::move(state_);
-    const uint64_t key = key_;
-    std::lock_guard lock(state->mutex);
-    state->calls.erase(key);
-    if (state->calls.empty()) state->none_left.notify_all();
+    State& state = state_;
+    std::lock_guard lock(state.mutex);
+    state.calls.erase(key_);
     delete this;
+    if (state.calls.empty()) state.none_left.notify_all();
   }
 
  private:
@@ -76,8 +75,8 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
       context_ = std::make_unique<grpc::ClientContext>();
       if (cancelled_) context_->TryCancel();
     }
-    AddApiKey(state_->options.api_key, *context_);
-    state_->stub->async()->Generate(context_.get(), &request_, this);
+    AddApiKey(state_.options.api_key, *context_);
+    state_.stub->async()->Generate(context_.get(), &request_, this);
     StartRead(&incoming_);
     StartCall();
   }
@@ -108,7 +107,7 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
       lost_ = now;
       why_lost_ = status;
     }
-    return !cancelled_ && now - *lost_ < state_->options.reconnect;
+    return !cancelled_ && now - *lost_ < state_.options.reconnect;
   }
 
   void Resume() {
@@ -124,7 +123,9 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
     pause_.Set(std::chrono::system_clock::now() + kPause, [this](bool) { Dial(); });
   }
 
-  std::shared_ptr<State> state_;
+  // Not a share in it: with the channel in it gRPC's queue ends, which a thread of that queue must
+  // not do.
+  State& state_;
   EventCallback on_event_;
   const size_t n_choices_;
   std::set<uint32_t> finished_;  // choices
@@ -143,7 +144,7 @@ class GenerateClient::Call : public grpc::ClientReadReactor<v1::GenerateEvent> {
   std::unique_ptr<grpc::ClientContext> context_;  // made under the mutex
 };
 
-GenerateClient::GenerateClient(Options options) : state_(std::make_shared<State>()) {
+GenerateClient::GenerateClient(Options options) : state_(std::make_unique<State>()) {
   RouteGrpcLog(GrpcSide::kClient);
   state_->stub = v1::Inference::NewStub(options.channel);
   state_->options = std::move(options);
@@ -156,7 +157,7 @@ GenerateClient::~GenerateClient() {
 }
 
 uint64_t GenerateClient::Generate(const GenerateRequest& request, EventCallback on_event) {
-  auto* call = new Call(state_, request, std::move(on_event));
+  auto* call = new Call(*state_, request, std::move(on_event));
   uint64_t key;
   {
     std::lock_guard lock(state_->mutex);

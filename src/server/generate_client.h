@@ -35,7 +35,7 @@ class GenerateClient {
  private:
   class Call;
   struct State;
-  std::shared_ptr<State> state_;
+  const std::unique_ptr<State> state_;
 };
 
 }  // namespace trireme
