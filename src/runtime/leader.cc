@@ -6,13 +6,17 @@
 namespace trireme {
 namespace {
 
+using std::chrono::milliseconds;
+
 // How many times as long as this stage the others may take for a plan, the timeout aside.
 constexpr int kSlack = 8;
 
+// From telling that a sequence is alone to its first plan, which this process may not outlive: for
+// the news to have left it.
+constexpr milliseconds kBeforeAlone(100);
+
 // When idle, after how much of the step timeout a canary runs.
 constexpr int kCanariesPerTimeout = 4;
-
-using std::chrono::milliseconds;
 
 milliseconds Ms(std::chrono::steady_clock::duration d) {
   return std::chrono::duration_cast<milliseconds>(d);
@@ -144,8 +148,9 @@ void Leader::Await(bool expect_result) {
     return AwaitStages(world_, last_progress_, longest);
   }
   const Deadline canary = last_progress_ + step_timeout_ / kCanariesPerTimeout;
-  if (std::chrono::steady_clock::now() >= canary) return RunCanary();
-  world_.Wait(canary, false);
+  const Deadline now = std::chrono::steady_clock::now();
+  if (now >= canary) return RunCanary();
+  world_.Wait(hold_ > now ? std::min(hold_, canary) : canary, false);
 }
 
 void Leader::RunCanary() {
@@ -171,7 +176,8 @@ void Leader::Run() {
     if (stopping_) break;
     CommitReports();
     Report();
-    if (scheduler_.n_in_flight() < scheduler_.wanted_in_flight()) {
+    const bool held = std::chrono::steady_clock::now() < hold_;
+    if (!held && scheduler_.n_in_flight() < scheduler_.wanted_in_flight()) {
       if (std::optional<StepPlan> plan = scheduler_.Next()) {
         StartPlan(*plan);
         continue;
@@ -191,6 +197,9 @@ void Leader::Report() {
   const bool news = now.running != reported_.running || now.waiting != reported_.waiting ||
                     now.kv_blocks_used != reported_.kv_blocks_used;
   reported_ = now;
+  if (std::ranges::any_of(report.deltas, &SequenceDelta::alone)) {
+    hold_ = std::chrono::steady_clock::now() + kBeforeAlone;
+  }
   links_.Report(std::move(report), news, scheduler_.n_free_tokens());
 }
 

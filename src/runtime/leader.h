@@ -81,6 +81,7 @@ class Leader : public Replica {
   Scheduler scheduler_;
   Links links_;
   ReplicaStats reported_;
+  Deadline hold_;  // no plan is started before
   bool stopping_ = false;
   Deadline last_progress_ = std::chrono::steady_clock::now();  // a plan run here, or a result
   std::chrono::steady_clock::duration slowest_{0};             // of the plans run here

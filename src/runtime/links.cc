@@ -24,10 +24,10 @@ std::vector<uint64_t> Links::Close(uint64_t link) {
 
 bool Links::Add(uint64_t link, SequenceRequest& request) {
   const auto it = links_.find(link);
-  if (it == links_.end()) return false;
+  if (it == links_.end() || it->second.sequences.contains(request.id)) return false;
   const auto tokens = static_cast<int64_t>(request.prompt_ids.size() + request.emitted_ids.size());
   const uint64_t number = ++last_number_;
-  CHECK(it->second.sequences.emplace(request.id, number).second) << "sequence " << request.id;
+  it->second.sequences.emplace(request.id, number);
   it->second.tokens += tokens;
   sequences_[number] = {.link = link, .id = request.id, .tokens = tokens};
   request.id = number;
@@ -59,7 +59,6 @@ void Links::Report(StepReport report, bool stats_are_news, int64_t free_kv_token
     linked.sequences.erase(sequence.id);
     sequences_.erase(it);
   }
-  report.stats.links = static_cast<int32_t>(links_.size());
   for (auto& [link, linked] : links_) {
     StepReport mine{.deltas = std::move(deltas[link]), .stats = report.stats};
     const Credits credits = CreditsOf(linked, free_kv_tokens);

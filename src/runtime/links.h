@@ -24,7 +24,7 @@ class Links {
   std::vector<uint64_t> Close(uint64_t link);
 
   // Replaces the request's id, which is the link's own, by a number that is unique here. False if
-  // the link is closed.
+  // the link is closed, or has a sequence of that id.
   bool Add(uint64_t link, SequenceRequest& request);
 
   // The number of a link's sequence; 0 if it has none of that id.

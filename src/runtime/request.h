@@ -101,7 +101,6 @@ struct ReplicaStats {
   int64_t preemptions = 0;
   int64_t prompt_tokens = 0;  // computed by prefill
   int64_t generated_tokens = 0;
-  int32_t links = 1;  // controllers that it is linked to
 };
 
 // What a controller may have at the replica at once. More is taken, and waits there, where nobody

@@ -1,6 +1,7 @@
 #include "runtime/scheduler.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <span>
 #include <utility>
@@ -10,6 +11,9 @@
 
 namespace trireme {
 namespace {
+
+// Ids for which a sequence can be alone: others wait meanwhile.
+constexpr int32_t kMostAlone = 64;
 
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -48,6 +52,11 @@ Scheduler::Scheduler(const SchedulerOptions& options)
 std::string Scheduler::Refusal(const SequenceRequest& request) const {
   const size_t n_prompt = request.prompt_ids.size();
   if (n_prompt == 0) return "the prompt is empty";
+  for (const auto& n_top : {request.logprobs, request.prompt_logprobs}) {
+    if (n_top.has_value() && (*n_top < 0 || *n_top > kMaxTopLogprobs)) {
+      return StrCat("logprobs of ", *n_top, " ids, expected at most ", kMaxTopLogprobs);
+    }
+  }
   if (n_prompt + static_cast<size_t>(std::max(request.max_tokens, 1)) >
       static_cast<size_t>(options_.context_length)) {
     return StrCat(n_prompt, " prompt tokens and ", request.max_tokens,
@@ -73,7 +82,10 @@ void Scheduler::Submit(SequenceRequest request) {
   request.stop_ids.erase(std::unique(request.stop_ids.begin(), request.stop_ids.end()),
                          request.stop_ids.end());
   sequence->edits = LogitEdits(request);
-  sequence->tenant = &tenants_.Enter(request.tenant, request.weight);
+  const bool weighs = std::isfinite(request.weight) && request.weight > 0;
+  sequence->tenant = &tenants_.Enter(request.tenant, weighs ? request.weight : 1);
+  const auto n_emitted = static_cast<int32_t>(request.emitted_ids.size());
+  request.alone_ids = std::min(request.alone_ids, n_emitted + kMostAlone);
   sequence->root = CacheRoot(request);
   sequence->request = std::move(request);
   Sequence& queued = *sequence;
@@ -174,10 +186,11 @@ std::optional<StepPlan> Scheduler::Next() {
 }
 
 Scheduler::Sequence* Scheduler::FirstWaiting() const {
+  const auto place = [this](const Sequence& s) { return std::pair(!s.preempted, PlaceOf(s)); };
   Sequence* first = nullptr;
   for (const auto& [rank, sequence] : waiting_) {
     if (SitsOut(*sequence)) continue;
-    if (first == nullptr || PlaceOf(*sequence) < PlaceOf(*first)) first = sequence.get();
+    if (first == nullptr || place(*sequence) < place(*first)) first = sequence.get();
   }
   return first;
 }
@@ -266,6 +279,7 @@ bool Scheduler::PreemptBehind(const Sequence& sequence) {
   victim->chain = 0;
   victim->n_chained = 0;
   victim->n_planned = 0;
+  victim->preempted = true;
   ++stats_.preemptions;
   waiting_.insert(running_.extract(victim->rank));
   return true;

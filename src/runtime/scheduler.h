@@ -98,6 +98,7 @@ class Scheduler {
     std::optional<int32_t> cached_tokens;  // until told in a delta
     int64_t n_charged = 0;                 // tokens that its tenant has been charged for
     bool told_alone = false;
+    bool preempted = false;  // before: it goes on before others begin
 
     int64_t n_generated() const {
       return static_cast<int64_t>(tokens.size() - request.prompt_ids.size());

@@ -185,8 +185,13 @@ absl::Status Controller::Apply(Time now, LinkedReplica& replica, SequenceDelta& 
   if (have.size() + fresh.size() > static_cast<size_t>(entry.sequence.max_tokens)) {
     return fault("more than max_tokens ", entry.sequence.max_tokens);
   }
-  if (entry.sequence.logprobs.has_value() && delta.logprobs.size() != delta.ids.size()) {
+  if (delta.logprobs.size() != (entry.sequence.logprobs.has_value() ? delta.ids.size() : 0)) {
     return fault(delta.logprobs.size(), " logprobs of ", delta.ids.size(), " ids");
+  }
+  const size_t of_prompt =
+      entry.sequence.prompt_logprobs.has_value() ? entry.sequence.prompt_ids.size() - 1 : 0;
+  if (!delta.prompt_logprobs.empty() && delta.prompt_logprobs.size() != of_prompt) {
+    return fault(delta.prompt_logprobs.size(), " logprobs of the prompt");
   }
   for (int32_t id : fresh) {
     if (id < 0 || id >= entry.model()->vocab_size) return fault("id ", id, " of no vocabulary");

@@ -52,16 +52,16 @@ void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
   Isolate(now, model, out);
   auto queue = queues_.find(model);
   if (queue == queues_.end() || queue->second.size() == 0) return;
-  bool too_large = false;  // what is next, for what is left: smaller ones do not overtake it
-  queue->second.Offer([&] { return !too_large && router_.AnyHasRoom(*model); },
+  queue->second.Offer([&] { return router_.AnyHasRoom(*model); },
                       [&](uint64_t id) {
                         LedgerEntry& entry = *ledger_.Find(id);
                         if (LinkedReplica* replica = router_.Pick(entry)) {
                           HandOver(now, entry, *replica, out);
-                        } else {  // or it waits for a replica that others cannot stand in for
-                          too_large = router_.AnyHasRoom(entry);
+                        } else {  // too large for what is left: smaller ones do not overtake it
+                          router_.Reserve(entry);
                         }
                       });
+  router_.ReleaseAll();
 }
 
 // A client that has just come is told at once if nobody serves it.

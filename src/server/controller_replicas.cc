@@ -154,7 +154,6 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
                       Actions& out) {
   const uint64_t link = replica.link;
   const bool isolating = replica.isolating;
-  const bool shared = replica.stats.links > 1;
   const bool sent_home = replica.sent_home;
   const std::string name = NameOf(replica);
   const ModelPtr model = replica.model;
@@ -184,7 +183,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
       pause.what = what;
       ++pause.left;
     }
-    const bool alone = isolating && entry.suspect() && ids.size() == 1 && (entry.alone || !shared);
+    const bool alone = isolating && entry.suspect() && ids.size() == 1 && entry.alone;
     if (died) CountLoss(entry, alone);
     Enqueue(now, entry);
   }

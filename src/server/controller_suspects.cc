@@ -24,10 +24,11 @@ void Controller::CountLoss(LedgerEntry& entry, bool alone) {
   entry.lost_at = entry.n_emitted();
 }
 
-int32_t Controller::AloneIds(const LedgerEntry& entry) { return entry.lost_at + kPastTheLoss; }
+// Longer than it is a suspect: when others join it, it is known not to be one.
+int32_t Controller::AloneIds(const LedgerEntry& entry) { return entry.lost_at + 2 * kPastTheLoss; }
 
 void Controller::CountProgress(LedgerEntry& entry) {
-  if (entry.n_emitted() >= AloneIds(entry)) entry.losses = entry.losses_alone = 0;
+  if (entry.n_emitted() >= entry.lost_at + kPastTheLoss) entry.losses = entry.losses_alone = 0;
 }
 
 // The entry is in the queue.

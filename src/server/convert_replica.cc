@@ -206,7 +206,6 @@ replica::v1::Report ToProto(const StepReport& report) {
   to->set_preemptions(stats.preemptions);
   to->set_prompt_tokens(stats.prompt_tokens);
   to->set_generated_tokens(stats.generated_tokens);
-  to->set_links(stats.links);
   if (report.credits.has_value()) Assign(*report.credits, proto.mutable_credits());
   return proto;
 }
@@ -237,8 +236,7 @@ StepReport FromProto(const replica::v1::Report& proto) {
                   .prefix_hits = stats.prefix_hits(),
                   .preemptions = stats.preemptions(),
                   .prompt_tokens = stats.prompt_tokens(),
-                  .generated_tokens = stats.generated_tokens(),
-                  .links = stats.links()};
+                  .generated_tokens = stats.generated_tokens()};
   if (proto.has_credits()) report.credits = FromProto(proto.credits());
   return report;
 }

@@ -58,7 +58,13 @@ class HttpStream {
     const auto write = [this, buffers] {  // small buffers share a record
       std::array<char, 16 << 10> record;
       const size_t n = boost::asio::buffer_copy(boost::asio::buffer(record), buffers);
-      return tls()->Write({record.data(), n});
+      TlsEngine::Step step = tls()->Write({record.data(), n});
+      // Amid a message of the peer's handshake, as no peer that means well leaves it. Reading is
+      // the reader's.
+      if (std::exchange(step.wants_bytes, false)) {
+        step.error = boost::asio::ssl::error::unexpected_result;
+      }
+      return step;
     };
     AsyncTls(write, kWrites, std::forward<Handler>(handler));
   }

@@ -60,6 +60,11 @@ absl::Status CheckRestored(const RestoredRequest& restored, const ServedModel& m
   if (sequence.prompt_ids.empty() || !of_vocabulary(sequence.prompt_ids)) {
     return InvalidArgument("its prompt is none of this vocabulary");
   }
+  for (const auto& n_top : {sequence.logprobs, sequence.prompt_logprobs}) {
+    if (n_top.has_value() && (*n_top < 0 || *n_top > kMaxTopLogprobs)) {
+      return InvalidArgument("logprobs of ", *n_top, " ids");
+    }
+  }
   if (sequence.min_tokens < 0 || sequence.min_tokens > sequence.max_tokens) {
     return InvalidArgument("min_tokens is ", sequence.min_tokens, ", max_tokens ",
                            sequence.max_tokens);

@@ -31,7 +31,7 @@ uint64_t DrawInstance() {
 
 // With an end to what a host that is out of reach leaves under way, cancelled or not.
 grpc::ChannelArguments LinkArguments() {
-  constexpr int kUnansweredMs = 10000;
+  constexpr int kUnansweredMs = 30000;
   grpc::ChannelArguments arguments = ClientArguments();
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kUnansweredMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kUnansweredMs);
@@ -183,6 +183,7 @@ void ReplicaClient::Linked(Link& link) {
   std::lock_guard lock(mutex_);
   link.linked = true;
   ++n_linked_;
+  given_up_.clear();
 }
 
 bool ReplicaClient::Pause(Duration duration) {
@@ -193,6 +194,12 @@ bool ReplicaClient::Pause(Duration duration) {
 Duration ReplicaClient::Left() {
   std::lock_guard lock(mutex_);
   return n_linked_ > 0 ? Duration::max() : lost_ + options_.controller_timeout - Now();
+}
+
+bool ReplicaClient::GiveUp(Dialer& dialer) {
+  std::lock_guard lock(mutex_);
+  given_up_.insert(&dialer);
+  return given_up_.size() >= n_dialling_;
 }
 
 absl::Status ReplicaClient::Dialer::Dial() {
@@ -233,11 +240,12 @@ absl::Status ReplicaClient::Dialer::Dial() {
       spdlog::warn("no controller at {} yet ({}); dialling, {}", address_, Message(link.status),
                    how_long);
     }
-    if (left <= Duration::zero()) {
+    const bool too_long = left <= Duration::zero();
+    if (too_long && client_.GiveUp(*this)) {
       return Unavailable("no controller at ", address_, " for ",
                          Seconds(options_.controller_timeout), " s: ", Message(link.status));
     }
-    if (!client_.Pause(std::min(redial, left))) return absl::OkStatus();
+    if (!client_.Pause(too_long ? redial : std::min(redial, left))) return absl::OkStatus();
     redial = std::min(2 * redial, options_.longest_redial);
   }
 }

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -58,6 +59,7 @@ class ReplicaClient {
   void Leave();                   // a controller has sent the replica home
   bool Pause(Duration duration);  // false: dial no more
   Duration Left();                // until none has been linked for too long; max(): one is
+  bool GiveUp(Dialer& dialer);    // true: all have, since one was linked
 
   Replica& replica_;
   const Options options_;
@@ -72,6 +74,7 @@ class ReplicaClient {
   std::vector<Link*> links_ ABSL_GUARDED_BY(mutex_);  // dialled, not yet over
   size_t n_linked_ ABSL_GUARDED_BY(mutex_) = 0;
   Time lost_ ABSL_GUARDED_BY(mutex_);  // since when none is
+  std::set<Dialer*> given_up_ ABSL_GUARDED_BY(mutex_);
   size_t n_dialling_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

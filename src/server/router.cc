@@ -14,7 +14,7 @@ int32_t LinkedReplica::context_length() const {
 }
 
 bool LinkedReplica::HasRoom() const {
-  return !isolating && !draining &&
+  return !isolating && !draining && !reserved &&
          static_cast<int64_t>(running.size() + cancelling.size()) < credits.sequences;
 }
 
@@ -85,9 +85,12 @@ bool Router::AnyHasRoom(const ServedModel& model) const {
   });
 }
 
-bool Router::AnyHasRoom(const LedgerEntry& entry) const {
-  return std::ranges::any_of(
-      replicas_, [&](const auto& r) { return r.second.Serves(entry) && r.second.HasRoom(); });
+void Router::Reserve(const LedgerEntry& entry) {
+  for (auto& [link, replica] : replicas_) replica.reserved |= replica.Serves(entry);
+}
+
+void Router::ReleaseAll() {
+  for (auto& [link, replica] : replicas_) replica.reserved = false;
 }
 
 bool Router::AnyOf(const ServedModel& model) const {

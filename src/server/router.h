@@ -26,6 +26,7 @@ struct LinkedReplica {
   int64_t kv_tokens = 0;                           // sum over `running`
   PrefixIndex prefixes;
   bool isolating = false;  // for suspects alone, one at a time
+  bool reserved = false;   // while entries are offered: for one that waits for more room here
   bool draining = false;   // it is given nothing new
   bool sent_home = false;  // it leaves, and its link ends with it
 
@@ -60,7 +61,10 @@ class Router {
 
   bool AnyServes(const LedgerEntry& entry) const;
   bool AnyHasRoom(const ServedModel& model) const;
-  bool AnyHasRoom(const LedgerEntry& entry) const;  // of those that serve it
+
+  // Keeps the room of those that serve the entry from smaller ones behind it, until ReleaseAll.
+  void Reserve(const LedgerEntry& entry);
+  void ReleaseAll();
   bool AnyOf(const ServedModel& model) const;
 
   // What each replica of the model can hold; the model's own if there is none.

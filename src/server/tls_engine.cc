@@ -74,6 +74,8 @@ TlsEngine::Step TlsEngine::Handshake() {
 }
 
 TlsEngine::Step TlsEngine::Read(void* to, size_t n) {
+  constexpr size_t kMostUnsent = 64 << 10;  // of answers to a peer that never lets us write
+  if (outgoing_.size() > kMostUnsent) return {.error = boost::asio::ssl::error::unexpected_result};
   ERR_clear_error();
   return Result(SSL_read(ssl_, to, static_cast<int>(n)));
 }

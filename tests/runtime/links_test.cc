@@ -40,13 +40,14 @@ TEST(LinksTest, EachIsToldOfItsOwnByItsOwnIds) {
   EXPECT_NE(of_a, of_b);
   EXPECT_EQ(links.Find(2, 7), of_b);
   EXPECT_EQ(links.Find(2, 8), 0u);
+  SequenceRequest again = Request(7);
+  EXPECT_FALSE(links.Add(2, again));
   EXPECT_EQ(links.Find(3, 7), 0u);
   links.Report({.deltas = {{.id = of_b, .ids = {5}}, {.id = of_a, .ids = {6}}}}, false, 0);
   ASSERT_EQ(a.reports.size(), 1u);
   EXPECT_EQ(a.reports[0].deltas[0].id, 7u);
   EXPECT_THAT(a.reports[0].deltas[0].ids, ElementsAre(6));
   EXPECT_THAT(b.reports[0].deltas[0].ids, ElementsAre(5));
-  EXPECT_EQ(b.reports[0].stats.links, 2);
 
   const SequenceDelta end{.id = of_b, .offset = 1, .finish = FinishReason::kLength};
   links.Report({.deltas = {end}}, false, 0);

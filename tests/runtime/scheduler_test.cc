@@ -517,6 +517,51 @@ TEST(SchedulerTest, TheyAreAloneOneAfterTheOther) {
   EXPECT_TRUE(report.deltas[1].alone);
 }
 
+// Of several controllers one may be wrong.
+TEST(SchedulerTest, WhatNoControllerCanMeanHarmsNobodyElse) {
+  SchedulerOptions options = Options();
+  options.context_length = 100;
+  options.n_blocks = 50;
+  Scheduler scheduler(options);
+  SequenceRequest wrong = Request(1, 3, 5);
+  wrong.prompt_logprobs = -1;
+  scheduler.Submit(wrong);
+  const StepReport report = scheduler.TakeReport();
+  ASSERT_EQ(report.deltas.size(), 1u);
+  EXPECT_EQ(report.deltas[0].finish, FinishReason::kError);
+  EXPECT_THAT(report.deltas[0].error, HasSubstr("logprobs of -1"));
+
+  scheduler.Submit(OfTenant(Request(2, 3, 90), "a", NAN));
+  scheduler.Submit(OfTenant(Request(3, 3, 90), "b", -1));
+  SequenceRequest selfish = OfTenant(Request(4, 3, 90), "c");
+  selfish.alone_ids = INT32_MAX;
+  scheduler.Submit(selfish);
+  scheduler.TakeReport();
+  int n_alone = 0;
+  for (; n_alone < 80; ++n_alone) {
+    const auto plan = scheduler.Next();
+    if (plan->n_sequences() > 1) break;
+    scheduler.Commit(Answer(*plan, 5));
+  }
+  EXPECT_EQ(n_alone, 64);
+}
+
+TEST(SchedulerTest, WhatGaveItsBlocksGoesOnBeforeOthersBegin) {
+  SchedulerOptions options = Options();
+  options.n_blocks = 6;
+  options.context_length = 24;
+  Scheduler scheduler(options);
+  scheduler.Submit(OfTenant(Request(1, 7, 8), "a"));
+  scheduler.Submit(OfTenant(Request(2, 7, 8), "b", 0.5));  // the most served
+  while (scheduler.TakeReport().stats.preemptions == 0) {
+    scheduler.Commit(Answer(*scheduler.Next(), 5));
+  }
+  scheduler.Submit(OfTenant(Request(3, 7, 1), "c"));  // has had no service yet
+  scheduler.Cancel(1);
+  const auto plan = scheduler.Next();
+  EXPECT_GT(plan->kv_lens[0], 7) << "the one that had begun";
+}
+
 TEST(SchedulerTest, FreeTokensAreThoseThatNobodyWaitsFor) {
   SchedulerOptions options = Options();
   options.max_rows = 1;

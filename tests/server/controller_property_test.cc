@@ -234,7 +234,6 @@ class Schedule {
     } else {
       report = replica.Step([&] { return Below(4); });
     }
-    report.stats.links = 1 + Below(2);
     if (OneIn(6)) report.credits = {.sequences = Below(5), .kv_tokens = Below(40)};
     wire_[link].push_back(std::move(report));
   }

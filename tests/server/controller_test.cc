@@ -531,6 +531,34 @@ TEST(ControllerTest, ALargePromptIsNotOvertakenBySmallOnes) {
   bench.ExpectEmpty();
 }
 
+TEST(ControllerTest, ALargePromptHoldsUpOnlyReplicasThatItFits) {
+  CoreBench bench;
+  auto info = Info();
+  info.credits = {.sequences = 8, .kv_tokens = 16};
+  const uint64_t link = bench.Up(info);
+  const uint64_t first = bench.Generate(Request("aaaa", 3));
+  const uint64_t large = bench.Generate(Request(std::string(20, 'a'), 3));
+  info.kv_tokens = 16;
+  const uint64_t narrow = bench.Up(info);
+  const uint64_t small = bench.Generate(Request("aaaa", 3));
+  EXPECT_THAT(bench.KeysOn(link), ElementsAre(first));
+  EXPECT_THAT(bench.KeysOn(narrow), ElementsAre(small));
+  bench.RunToEnd();
+  EXPECT_FALSE(bench.clients[large].error.has_value());
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, LogprobsThatNobodyAskedForAreAFault) {
+  CoreBench bench;
+  const uint64_t link = bench.Up();
+  bench.Generate(Request("a", 3));
+  bench.Report(link, {.deltas = {{.id = 1, .ids = {1}, .logprobs = {{}}}}});
+  EXPECT_THAT(bench.closed.at(link).reason, HasSubstr("1 logprobs of 1 ids"));
+  const uint64_t other = bench.Up();
+  bench.Report(other, {.deltas = {{.id = 2, .ids = {1}, .prompt_logprobs = {{}}}}});
+  EXPECT_THAT(bench.closed.at(other).reason, HasSubstr("1 logprobs of the prompt"));
+}
+
 TEST(ControllerTest, AReplicaIsToldWhoseASequenceIs) {
   CoreBench bench;
   bench.Up();
@@ -717,7 +745,9 @@ struct Killer {
     std::vector<uint64_t> links;
     for (const auto& [link, replica] : bench.replicas) links.push_back(link);
     for (uint64_t link : links) {
-      if (RunsOn(link)) {
+      if (bench.replicas.at(link).AwaitsAlone()) {
+        bench.Report(link, bench.replicas.at(link).Step([] { return 0; }));
+      } else if (RunsOn(link)) {
         bench.Down(link, "SIGSEGV");
         ++n_killed;
         bench.Up();
@@ -849,15 +879,15 @@ TEST(ControllerTest, ASuspectIsGivenABusyReplicaWhoseRequestsGoOn) {
   EXPECT_EQ(bench.clients[suspect].ids, Expected(request));
 }
 
-// Where a replica is shared, requests of other controllers may be what ended it, until it has said
-// that the suspect is alone.
-TEST(ControllerTest, ASharedReplicaIsEndedByTheOneThatItSaysIsAlone) {
+// Requests of other controllers may be what ended a replica, until it has said that the suspect is
+// alone.
+TEST(ControllerTest, AReplicaIsEndedByTheOneThatItSaysIsAlone) {
   CoreBench bench;
   const auto request = Request("a", 60);
   uint64_t link = bench.Up();
   const uint64_t suspect = bench.Generate(request);
   const auto lose = [&](bool told) {
-    StepReport report{.stats = {.links = 2}};
+    StepReport report;
     const uint64_t id = bench.handed_over.back().id;
     const int32_t n = static_cast<int32_t>(bench.handed_over.back().emitted_ids.size());
     if (told) report.deltas.push_back({.id = id, .offset = n, .alone = true});
@@ -868,7 +898,7 @@ TEST(ControllerTest, ASharedReplicaIsEndedByTheOneThatItSaysIsAlone) {
   bench.Step(link);
   EXPECT_EQ(bench.handed_over.back().alone_ids, 0);
   for (int i = 0; i < 6; ++i) lose(false);
-  EXPECT_EQ(bench.handed_over.back().alone_ids, 1 + 8) << "to be past the loss";
+  EXPECT_EQ(bench.handed_over.back().alone_ids, 1 + 16) << "well past the loss";
   lose(true);
   lose(false);
   EXPECT_FALSE(bench.clients[suspect].ended());

@@ -508,6 +508,15 @@ TEST_F(ServiceTest, AReplicaDialsALostControllerAgain) {
   EXPECT_EQ(after.WaitEnd().ids, Expected(Request("abc", 10)));
 }
 
+TEST(ReplicaClientTest, GivesUpOnceEachOfItsControllersIsNotThere) {
+  FakeReplica replica;
+  ReplicaClient client(replica, {.controllers = {"127.0.0.1:1", "127.0.0.1:2"},
+                                 .controller_timeout = std::chrono::milliseconds(300)});
+  client.Start();
+  EXPECT_EQ(client.Wait().code(), absl::StatusCode::kUnavailable);
+  replica.WaitStopped();
+}
+
 TEST(ReplicaClientTest, GivesUpOnAControllerThatIsNotThere) {
   FakeReplica replica;
   ReplicaClient client(replica, {.controllers = {"127.0.0.1:1"},
