@@ -61,11 +61,11 @@ class Router {
 
   bool AnyServes(const LedgerEntry& entry) const;
   bool AnyHasRoom(const ServedModel& model) const;
+  bool AnyOf(const ServedModel& model) const;
 
   // Keeps the room of those that serve the entry from smaller ones behind it, until ReleaseAll.
   void Reserve(const LedgerEntry& entry);
   void ReleaseAll();
-  bool AnyOf(const ServedModel& model) const;
 
   // What each replica of the model can hold; the model's own if there is none.
   int32_t ContextLength(const ServedModel& model) const;

@@ -172,18 +172,15 @@ class Lines:
         return rest
 
 
-class Server(Lines):
-    """`trireme serve`, ready for requests at self.address. `around` may run a command elsewhere."""
+class Controller(Lines):
+    """`trireme controller` at self.address. `around` may run a command elsewhere."""
+
+    COMMAND = "controller"
 
     def __init__(self, *args, env=None, grpc_addr="127.0.0.1:0", around=lambda command: command):
         self.around = around
-        super().__init__(around([BINARY, "serve", "--grpc-addr", grpc_addr, *args]), env)
+        super().__init__(around([BINARY, self.COMMAND, "--grpc-addr", grpc_addr, *args]), env)
         self.address = self._expect("listening ")
-        if "--http-addr" in args:
-            self.http_address = self._expect("http ")
-        if "--admin-addr" in args:
-            self.admin_address = self._expect("admin ")
-        self._expect("ready ")
 
     def _expect(self, start):
         line = self.next_line()
@@ -191,12 +188,6 @@ class Server(Lines):
             self.wait(code=None)
             self.fail(f"expected `{start}…`, got {line!r}")
         return line[len(start):]
-
-    def client(self, *args):
-        return [BINARY, "generate", "--server", self.address, *args]
-
-    def generate(self, *args):
-        return json.loads(run(self.client(*args, "--json")).stdout)
 
     def stats(self):
         return json.loads(run(self.around([BINARY, "ctl", "stats", "--server", self.address])).stdout)
@@ -208,6 +199,26 @@ class Server(Lines):
             if time.monotonic() > deadline:
                 self.fail(f"the statistics never showed {what}: {stats}")
         return stats
+
+
+class Server(Controller):
+    """`trireme serve`, ready for requests."""
+
+    COMMAND = "serve"
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if "--http-addr" in args:
+            self.http_address = self._expect("http ")
+        if "--admin-addr" in args:
+            self.admin_address = self._expect("admin ")
+        self._expect("ready ")
+
+    def client(self, *args):
+        return [BINARY, "generate", "--server", self.address, *args]
+
+    def generate(self, *args):
+        return json.loads(run(self.client(*args, "--json")).stdout)
 
     def ranks(self):
         """{(replica's mpirun, rank): pid} of the workers that run now."""

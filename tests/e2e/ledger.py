@@ -9,8 +9,8 @@ import shutil
 import signal
 import tempfile
 
-from harness import (BINARY, Lines, check, check_equal, check_no_leftovers, command_line, descendants,
-                     model, mpirun, run)
+from harness import (BINARY, Controller, Lines, check, check_equal, check_no_leftovers, command_line,
+                     descendants, model, mpirun, run)
 
 N_STREAMS = 16
 folder = pathlib.Path(tempfile.mkdtemp())
@@ -18,23 +18,8 @@ ledger = folder / "ledger"
 austen = model("austen")
 
 
-class Controller(Lines):
-    def __init__(self, address):
-        super().__init__([BINARY, "controller", "--grpc-addr", address, "--ledger-dir", str(ledger)])
-        line = self.next_line()
-        check(line is not None and line.startswith("listening "), f"{line}: {self.log}")
-        self.address = line.removeprefix("listening ")
-
-    def stats(self):
-        return json.loads(run([BINARY, "ctl", "stats", "--server", self.address]).stdout)
-
-    def await_stats(self, wanted, what):
-        while not wanted(stats := self.stats()):
-            check(self.process.poll() is None, f"the controller ended before {what}")
-        return stats
-
-    def await_ready(self):
-        check(self.next_line().startswith("ready "), "the controller is not ready")
+def start_controller(address="127.0.0.1:0"):
+    return Controller("--ledger-dir", str(ledger), grpc_addr=address)
 
 
 def request(i):
@@ -52,9 +37,9 @@ def check_same(answer, i, what):
     check_equal(choices(answer), choices(undisturbed[i]), f"{what}: stream {i}")
 
 
-controller = Controller("127.0.0.1:0")
+controller = start_controller()
 worker = Lines(mpirun(2, "worker", "--controller", controller.address, "--model", austen, "--tp", "2"))
-controller.await_ready()
+check(controller.next_line().startswith("ready "), "the controller is not ready")
 undisturbed = [json.loads(c.wait()[0]) for c in [client(controller, i) for i in range(N_STREAMS)]]
 
 # kill -9, twice: what runs is known to the next controller, whether or not it was to go on alone.
@@ -68,7 +53,7 @@ for round in range(2):
         "16 streams under way")
     os.kill(controller.pid, signal.SIGKILL)
     controller.wait(code=None)
-    controller = Controller(controller.address)
+    controller = start_controller(controller.address)
     controller.wait_for_log("requests of an earlier controller")
     for i, c in enumerate(clients):
         check_same(json.loads(c.wait()[0]), i, f"round {round}")

@@ -8,31 +8,22 @@ import shutil
 import signal
 import tempfile
 
-from harness import (BINARY, Lines, check, check_equal, check_no_leftovers, command_line, descendants,
-                     model, mpirun, run)
+from harness import (BINARY, Controller, Lines, check, check_equal, check_no_leftovers, command_line,
+                     descendants, model, mpirun, run)
 
 N_STREAMS = 8  # of each controller
 folder = pathlib.Path(tempfile.mkdtemp())
 
 
-class Controller(Lines):
-    def __init__(self, name, address="127.0.0.1:0"):
-        self.name = name
-        super().__init__([BINARY, "controller", "--grpc-addr", address, "--ledger-dir", str(folder / name)])
-        line = self.next_line()
-        check(line is not None and line.startswith("listening "), f"{line}: {self.log}")
-        self.address = line.removeprefix("listening ")
+def start_controller(name, address="127.0.0.1:0"):
+    controller = Controller("--ledger-dir", str(folder / name), grpc_addr=address)
+    controller.name = name
+    return controller
 
-    def stats(self):
-        return json.loads(run([BINARY, "ctl", "stats", "--server", self.address]).stdout)
 
-    def await_stats(self, wanted, what):
-        while not wanted(stats := self.stats()):
-            check(self.process.poll() is None, f"controller {self.name} ended before {what}")
-        return stats
-
-    def await_replicas(self, n):
-        return self.await_stats(lambda s: len(s.get("replicas", [])) == n, f"{n} replicas")["replicas"]
+def replicas_of(controller, n):
+    """What is said of them, once there are so many."""
+    return controller.await_stats(lambda s: len(s.get("replicas", [])) == n, f"{n} replicas")["replicas"]
 
 
 def client(controller, i):
@@ -60,7 +51,7 @@ def check_all(clients, what):
     print(f"{what}: " + ", ".join(f"{c.name} {c.stats()['requests']}" for c in controllers))
 
 
-controllers = [Controller("a"), Controller("b")]
+controllers = [start_controller("a"), start_controller("b")]
 addresses = ",".join(c.address for c in controllers)
 
 
@@ -70,7 +61,7 @@ def worker(tp):
 
 workers = [worker(2), worker(1)]
 for c in controllers:
-    c.await_replicas(2)
+    replicas_of(c, 2)
 undisturbed = [json.loads(client(controllers[0], i).wait()[0]) for i in range(N_STREAMS)]
 
 check_all(start_all(), "both at once")
@@ -81,11 +72,11 @@ for how in (signal.SIGKILL, signal.SIGTERM):
     gone = controllers[0]
     os.kill(gone.pid, how)
     gone.wait(code=None)
-    controllers[0] = Controller(gone.name, gone.address)
+    controllers[0] = start_controller(gone.name, gone.address)
     controllers[0].wait_for_log("requests of an earlier controller")
     check_all(clients, f"a controller gone by {how.name}")
 check_equal(controllers[1].stats()["requests"]["replayed"], 0, "requests that the other one replayed")
-check_equal([len(c.await_replicas(2)) for c in controllers], [2, 2], "replicas linked again")
+check_equal([len(replicas_of(c, 2)) for c in controllers], [2, 2], "replicas linked again")
 
 # A rank dies: both give what they had there to the other replica.
 clients = start_all()
@@ -96,17 +87,17 @@ check_all(clients, "a rank killed")
 check(all(c.stats()["requests"]["replicas_lost"] > 0 for c in controllers), "both have lost it")
 workers[0] = worker(2)
 for c in controllers:
-    c.await_replicas(2)
+    replicas_of(c, 2)
 
 # Drained by one, a replica leaves both, and nothing of either is done again.
 clients = start_all()
 replayed = [c.stats()["requests"]["replayed"] for c in controllers]
-link = next(r["link"] for r in controllers[0].await_replicas(2) if r["tp"] == 2)
+link = next(r["link"] for r in replicas_of(controllers[0], 2) if r["tp"] == 2)
 run([BINARY, "ctl", "drain", "--link", str(link), "--server", controllers[0].address])
 workers[0].wait(code=0)
 check_all(clients, "a replica drained")
 check_equal([c.stats()["requests"]["replayed"] for c in controllers], replayed, "requests replayed by a drain")
-check_equal([len(c.await_replicas(1)) for c in controllers], [1, 1], "replicas that are left")
+check_equal([len(replicas_of(c, 1)) for c in controllers], [1, 1], "replicas that are left")
 
 for process in [*controllers, workers[1]]:
     process.process.send_signal(signal.SIGTERM)
