@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 
-from harness import BINARY, Server, check, check_equal, generate, model, run
+from harness import BINARY, Lines, Server, check, check_equal, generate, model, run
 
 directory = model("austen")
 request = ["--prompt", "It was", "--max-tokens", "40", "--seed", "3"]
@@ -19,8 +19,8 @@ class MuteServer(Server):
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
         self.around = lambda command: command
-        super(Server, self).__init__(["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh", BINARY, "serve",
-                                      "--grpc-addr", self.address, *args])
+        Lines.__init__(self, ["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh", BINARY, "serve",
+                              "--grpc-addr", self.address, *args])
 
 
 for log_format in ["text", "json"]:
