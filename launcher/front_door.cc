@@ -122,7 +122,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.core.heartbeat_interval =
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);
   options.on_linked = std::move(replicas.on_linked);
-  options.on_silent = std::move(replicas.on_silent);
+  options.on_lost = std::move(replicas.on_lost);
   options.on_replicas = [this, what](size_t n_replicas) {
     absl::MutexLock lock(&mutex_);
     if (ready_ || n_replicas == 0) return;

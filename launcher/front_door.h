@@ -26,7 +26,7 @@ class FrontDoor {
   struct Replicas {
     Duration silence = Duration::max();  // after which one is lost, if --replica-timeout is longer
     std::function<void(int32_t number, uint64_t link)> on_linked;
-    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
+    std::function<void(const TellLost&)> on_lost;
   };
 
   // INVALID_ARGUMENT for an address beyond this host without TLS, keys or --insecure.

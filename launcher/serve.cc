@@ -101,9 +101,11 @@ class ServeCommand : public Command {
                                       NoteLinked(replica);
                                       supervisor_->Linked(replica, link);
                                     },
-                                .on_silent =
-                                    [this](int32_t replica, uint64_t link, const std::string& why) {
-                                      supervisor_->Silent(replica, link, why);
+                                .on_lost =
+                                    [this](const TellLost& lost) {
+                                      supervisor_->Lost(lost.number, lost.link, lost.requests);
+                                      if (lost.silent)
+                                        supervisor_->Silent(lost.number, lost.link, lost.reason);
                                     }}));
     if (launch_ == Launch::kNone) PrintWorkers();
     RETURN_IF_ERROR(supervisor_->Start());

@@ -9,10 +9,13 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <functional>
 #include <future>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "base/check.h"
@@ -30,6 +33,9 @@ namespace {
 
 // A replica that did serve is not to blame for long.
 constexpr int kDoublingsAfterService = 3;
+
+// Within which the controller has noticed that the link of an ended replica is over.
+constexpr milliseconds kNewsOfRequests{1000};
 
 }  // namespace
 
@@ -89,9 +95,30 @@ class Supervisor::Loop {
     return result.get();
   }
 
-  void Linked(int replica, uint64_t link) { Post({replica, link, ""}); }
+  void Linked(int replica, uint64_t link) {
+    Post(replica, [this, link](Slot& slot) {
+      ready_ = true;
+      slot.link = link;
+      slot.linked_at = Clock::now();
+      if (!slot.terminated) slot.end_at.reset();
+    });
+  }
 
-  void Silent(int replica, uint64_t link, const std::string& why) { Post({replica, link, why}); }
+  void Lost(int replica, uint64_t link, std::vector<std::string> requests) {
+    Post(replica, [link, requests = std::move(requests)](Slot& slot) {
+      if (slot.obituary && slot.obituary->link == link) {
+        Publish(slot, &requests);
+      } else if (slot.link == link) {
+        slot.requests = requests;
+      }
+    });
+  }
+
+  void Silent(int replica, uint64_t link, const std::string& why) {
+    Post(replica, [this, link, why](Slot& slot) {
+      if (slot.child && slot.link == link) End(slot, why);
+    });
+  }
 
   void LetGo() { let_go_ = true; }
 
@@ -105,10 +132,12 @@ class Supervisor::Loop {
   }
 
  private:
-  struct News {
-    int replica;
+  // What is said of a replica's end, once it is known which requests it had.
+  struct Obituary {
     uint64_t link;
-    std::string silent;  // why; empty: it is linked
+    std::string line;
+    nlohmann::ordered_json fields;
+    Clock::time_point publish_at;  // at the latest
   };
 
   struct Slot {
@@ -120,10 +149,12 @@ class Supervisor::Loop {
     Clock::time_point started;
     std::optional<Clock::time_point> linked_at;
     uint64_t link = 0;
-    std::optional<Clock::time_point> start_at;  // empty while it runs, or for ever
-    std::optional<Clock::time_point> end_at;    // while it runs: when it is signalled next
-    bool terminated = false;                    // it has had its SIGTERM
-    std::string ended_for;                      // why it was signalled
+    std::optional<std::vector<std::string>> requests;  // when the link was over
+    std::optional<Obituary> obituary;                  // of the run before
+    std::optional<Clock::time_point> start_at;         // empty while it runs, or for ever
+    std::optional<Clock::time_point> end_at;           // while it runs: when it is signalled next
+    bool terminated = false;                           // it has had its SIGTERM
+    std::string ended_for;                             // why it was signalled
     std::string partial_line;
     FailureNotes notes;
   };
@@ -146,6 +177,9 @@ class Supervisor::Loop {
       if (slot.child) slot.child->Signal(SIGTERM);
     }
     AwaitEnds(options_.stop_grace);
+    for (Slot& slot : slots_) {
+      if (slot.obituary) Publish(slot, nullptr);
+    }
     slots_.clear();  // kills what is left
   }
 
@@ -154,31 +188,24 @@ class Supervisor::Loop {
     (void)!write(wake_fd_, &one, sizeof one);
   }
 
-  void Post(News news) {
+  using News = std::function<void(Slot&)>;
+
+  void Post(int replica, News news) {
     {
       std::lock_guard lock(mutex_);
-      mailbox_.push_back(std::move(news));
+      mailbox_.emplace_back(replica, std::move(news));
     }
     Wake();
   }
 
   void DrainMailbox() {
-    std::vector<News> messages;
+    std::vector<std::pair<int, News>> mail;
     {
       std::lock_guard lock(mutex_);
-      messages.swap(mailbox_);
+      mail.swap(mailbox_);
     }
-    for (News& message : messages) {
-      if (message.replica < 0 || message.replica >= static_cast<int>(slots_.size())) continue;
-      Slot& slot = slots_[message.replica];
-      if (message.silent.empty()) {
-        ready_ = true;
-        slot.link = message.link;
-        slot.linked_at = Clock::now();
-        if (!slot.terminated) slot.end_at.reset();
-      } else if (slot.child && slot.link == message.link) {
-        End(slot, message.silent);
-      }
+    for (const auto& [replica, news] : mail) {
+      if (replica >= 0 && replica < static_cast<int>(slots_.size())) news(slots_[replica]);
     }
   }
 
@@ -193,6 +220,7 @@ class Supervisor::Loop {
 
   void CheckTimes(Slot& slot) {
     const Clock::time_point now = Clock::now();
+    if (slot.obituary && slot.obituary->publish_at <= now) Publish(slot, nullptr);
     if (slot.start_at && *slot.start_at <= now) Restart(slot);
     if (!slot.child || !slot.end_at || *slot.end_at > now) return;
     if (slot.terminated) {
@@ -222,6 +250,7 @@ class Supervisor::Loop {
     slot.start_at.reset();
     slot.linked_at.reset();
     slot.link = 0;
+    slot.requests.reset();
     slot.end_at = slot.started + options_.start_timeout;
     slot.terminated = false;
     slot.ended_for.clear();
@@ -239,9 +268,12 @@ class Supervisor::Loop {
       // A negative descriptor is skipped by poll.
       fds.push_back({slot.child ? slot.child->output_fd() : -1, POLLIN, 0});
       fds.push_back({slot.child ? slot.child->exit_fd() : -1, POLLIN, 0});
-      for (const auto& time : {slot.start_at, slot.end_at}) {
-        if (time && (!next || *time < *next)) next = time;
-      }
+      auto earlier = [&next](Clock::time_point time) {
+        if (!next || time < *next) next = time;
+      };
+      if (slot.start_at) earlier(*slot.start_at);
+      if (slot.end_at) earlier(*slot.end_at);
+      if (slot.obituary) earlier(slot.obituary->publish_at);
     }
     int timeout_ms = -1;
     if (next) {
@@ -317,13 +349,22 @@ class Supervisor::Loop {
       slot.start_at = Clock::now() + wait;
       return;
     }
-    LogWithFields(spdlog::level::err,
-                  fmt::format("replica {}: {} after {:.1f} s; starting it again{}", slot.index,
-                              what, ran.count() / 1e3,
-                              wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : ""),
-                  Fields(slot.index, ReadFailure(what)));
+    if (slot.obituary) Publish(slot, nullptr);
+    slot.obituary = {
+        slot.link,
+        fmt::format("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
+                    ran.count() / 1e3,
+                    wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : ""),
+        Fields(slot.index, ReadFailure(what)), now + kNewsOfRequests};
+    if (slot.requests || slot.link == 0) Publish(slot, slot.requests ? &*slot.requests : nullptr);
     slot.start_at = Clock::now() + wait;
     TellOfFailure(slot, what);
+  }
+
+  static void Publish(Slot& slot, const std::vector<std::string>* requests) {
+    Obituary obituary = *std::exchange(slot.obituary, std::nullopt);
+    if (requests != nullptr) obituary.fields["requests"] = *requests;
+    LogWithFields(spdlog::level::err, obituary.line, obituary.fields);
   }
 
   void Restart(Slot& slot) {
@@ -346,7 +387,7 @@ class Supervisor::Loop {
   std::atomic<bool> stop_ = false;
   std::atomic<bool> let_go_ = false;
   std::mutex mutex_;
-  std::vector<News> mailbox_ ABSL_GUARDED_BY(mutex_);
+  std::vector<std::pair<int, News>> mailbox_ ABSL_GUARDED_BY(mutex_);  // of a replica
   // The thread's:
   bool ready_ = false;
   std::vector<Slot> slots_;
@@ -358,6 +399,9 @@ Supervisor::Supervisor(SupervisorOptions options)
 Supervisor::~Supervisor() = default;
 absl::Status Supervisor::Start() { return loop_->Start(); }
 void Supervisor::Linked(int replica, uint64_t link) { loop_->Linked(replica, link); }
+void Supervisor::Lost(int replica, uint64_t link, std::vector<std::string> requests) {
+  loop_->Lost(replica, link, std::move(requests));
+}
 void Supervisor::Silent(int replica, uint64_t link, const std::string& why) {
   loop_->Silent(replica, link, why);
 }

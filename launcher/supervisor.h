@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/status.h"
 #include "launcher/launch_command.h"
@@ -70,6 +71,10 @@ class Supervisor {
 
   // The replica has registered, on that link: from now on they are started again however they end.
   void Linked(int replica, uint64_t link);
+
+  // That link is over; the replica had these requests when it was, which the line that tells of its
+  // end names.
+  void Lost(int replica, uint64_t link, std::vector<std::string> requests);
 
   // Nothing is heard on that link any more: the replica is ended, unless it has ended by itself.
   void Silent(int replica, uint64_t link, const std::string& why);

@@ -46,11 +46,14 @@ struct TellClient {
   Event event;
 };
 
-// To whoever started the replica: nothing is heard from it any more, but its processes may live.
-struct TellSilent {
+// To the log, and to whoever started the replica.
+struct TellLost {
   uint64_t link;
   int32_t number;  // ReplicaInfo::number
+  std::string line;
   std::string reason;
+  bool silent;                        // nothing is heard from it, but its processes may live
+  std::vector<std::string> requests;  // ids of those that it had
 };
 
 // Something was measured: seconds, tokens or a count.
@@ -86,7 +89,7 @@ struct WriteLog {
 };
 
 using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
-                            CloseLink, TellClient, TellSilent, Observe, AppendRecord, WriteLog>;
+                            CloseLink, TellClient, TellLost, Observe, AppendRecord, WriteLog>;
 using Actions = std::vector<Action>;
 
 }  // namespace trireme

@@ -1,10 +1,19 @@
 #include "server/admin_service.h"
 
+#include <chrono>
 #include <utility>
 
+#include "grpcpp/server_builder.h"
+#include "grpcpp/server_posix.h"
 #include "nlohmann/json.hpp"
 
 namespace trireme {
+
+namespace {
+
+constexpr int kIdleTimeoutMs = 75000;  // of a connection by gRPC, as HttpServer's are
+
+}  // namespace
 
 using Json = nlohmann::ordered_json;
 using Reply = std::shared_ptr<HttpReply>;
@@ -35,19 +44,34 @@ absl::StatusOr<std::unique_ptr<AdminService>> AdminService::Start(ControllerLoop
                                                                   const Metrics& metrics,
                                                                   const std::string& address) {
   auto service = std::make_unique<AdminService>();
-  ASSIGN_OR_RETURN(
-      service->server_,
-      HttpServer::Start({.address = address, .n_threads = 1, .max_body_bytes = 0},
-                        [&loop, &metrics](HttpRequest request, Reply reply) {
-                          if (AnswerProbe(loop, request, reply)) return;
-                          if (request.method == "GET" && request.path == "/metrics") {
-                            return AnswerMetrics(loop, metrics, reply);
-                          }
-                          reply->Send({.status = 404,
-                                       .content_type = "text/plain",
-                                       .body = "GET /live, /ready, /health or /metrics\n"});
-                        }));
+  grpc::EnableDefaultHealthCheckService(true);
+  service->grpc_ = grpc::ServerBuilder()
+                       .AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kIdleTimeoutMs)
+                       .BuildAndStart();
+  auto answer = [&loop, &metrics](const HttpRequest& request, const Reply& reply) {
+    if (AnswerProbe(loop, request, reply)) return;
+    if (request.method == "GET" && request.path == "/metrics") {
+      return AnswerMetrics(loop, metrics, reply);
+    }
+    reply->Send(
+        {.status = 404,
+         .content_type = "text/plain",
+         .body = "GET /live, /ready, /health or /metrics; or gRPC's grpc.health.v1.Health\n"});
+  };
+  ASSIGN_OR_RETURN(service->http_, HttpServer::Start({.address = address,
+                                                      .n_threads = 1,
+                                                      .max_body_bytes = 0,
+                                                      .on_http2 =
+                                                          [server = service->grpc_.get()](int fd) {
+                                                            AddInsecureChannelFromFd(server, fd);
+                                                          }},
+                                                     answer));
   return service;
+}
+
+void AdminService::Stop() {
+  http_->Stop();
+  grpc_->Shutdown(std::chrono::system_clock::now());
 }
 
 }  // namespace trireme

@@ -1,5 +1,5 @@
-// What tells an operator's tools how the controller is, by HTTP and without keys: no prompt is
-// near.
+// What tells an operator's tools how the controller is, in plain text and without keys: no prompt
+// is near.
 #pragma once
 
 #include <functional>
@@ -7,6 +7,8 @@
 #include <string>
 
 #include "base/status.h"
+#include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/server.h"
 #include "server/controller_loop.h"
 #include "server/http_server.h"
 #include "server/metrics.h"
@@ -23,7 +25,7 @@ bool AnswerProbe(ControllerLoop& loop, const HttpRequest& request,
 void AnswerMetrics(ControllerLoop& loop, const Metrics& metrics,
                    const std::shared_ptr<HttpReply>& reply);
 
-// The probes and /metrics on an address of their own.
+// The probes and /metrics on an address of their own, and grpc.health.v1.Health on the same.
 class AdminService {
  public:
   // The loop is to be stopped before this is destroyed: it may hold its answers.
@@ -31,13 +33,17 @@ class AdminService {
                                                              const Metrics& metrics,
                                                              const std::string& address);
 
-  const std::string& address() const { return server_->address(); }
+  const std::string& address() const { return http_->address(); }
+
+  // What Health answers; nothing is set at first.
+  grpc::HealthCheckServiceInterface& health() { return *grpc_->GetHealthCheckService(); }
 
   // Closes every connection.
-  void Stop() { server_->Stop(); }
+  void Stop();
 
  private:
-  std::unique_ptr<HttpServer> server_;
+  std::unique_ptr<grpc::Server> grpc_;  // listens nowhere: has what http_ hands on
+  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace trireme

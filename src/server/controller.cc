@@ -154,7 +154,7 @@ void Controller::Report(Time now, uint64_t link, StepReport report, Actions& out
   for (SequenceDelta& delta : report.deltas) {
     if (auto fault = Apply(now, *replica, delta, out); !fault.ok()) {
       out.push_back(CloseLink{link, Message(fault), /*rejected=*/false});
-      Lose(now, *replica, Message(fault), /*died=*/true, out);
+      Lose(now, *replica, Message(fault), Loss::kDied, out);
       return;
     }
   }

@@ -159,7 +159,8 @@ class Controller {
   absl::Status CheckRoom(const GenerateRequest& request, Actions& out);
 
   // Requests that may be what ends their replicas (controller_suspects.cc).
-  static void CountLoss(LedgerEntry& entry, bool alone);
+  static void CountLoss(LedgerEntry& entry, uint64_t instance, bool alone);
+  void Acquit(const ModelPtr& model, uint64_t instance);
   static void CountProgress(LedgerEntry& entry);
   static int32_t AloneIds(const LedgerEntry& entry);
   void FailPoison(Time now, LedgerEntry& entry, const std::string& what, Actions& out);
@@ -167,8 +168,12 @@ class Controller {
   void WithdrawOthers(Time now, LinkedReplica& replica, Actions& out);
 
   // Replicas that come and go (controller_replicas.cc).
-  // `died`: as far as the controller knows; what ran there may have been why.
-  void Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died, Actions& out);
+  enum class Loss {
+    kDied,       // as far as the controller knows; what ran there may have been why
+    kSilent,     // likewise, but its processes may live
+    kRedialled,  // it lives, on a new link
+  };
+  void Lose(Time now, LinkedReplica& replica, const std::string& reason, Loss loss, Actions& out);
   void AbortUnservable(Time now, const LinkedReplica& newcomer, Actions& out);
   void EndPause(Time now, LedgerEntry& entry, bool resumed, Actions& out);
   void SendHome(const ModelPtr& model, Actions& out);

@@ -7,6 +7,8 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/log_fields.h"
+#include "nlohmann/json.hpp"
 
 namespace trireme {
 namespace {
@@ -200,8 +202,10 @@ void ControllerLoop::Do(SendRegistered& a) {
 void ControllerLoop::Do(Observe& a) {
   if (options_.on_observe) options_.on_observe(a);
 }
-void ControllerLoop::Do(TellSilent& a) {
-  if (a.number >= 0 && options_.on_silent) options_.on_silent(a.number, a.link, a.reason);
+void ControllerLoop::Do(TellLost& a) {
+  LogWithFields(spdlog::level::warn, a.line,
+                {{"link", a.link}, {"cause", a.reason}, {"requests", a.requests}});
+  if (a.number >= 0 && options_.on_lost) options_.on_lost(a);
 }
 void ControllerLoop::Do(SendSubmit& a) {
   if (auto* link = FindLink(a.link)) link->Submit(std::move(a.sequence));

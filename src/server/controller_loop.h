@@ -51,9 +51,9 @@ class ControllerLoop {
     std::function<void(const Observe&)> on_observe;
     // The number of linked replicas has changed.
     std::function<void(size_t n_replicas)> on_replicas;
-    // For whoever started a replica (ReplicaInfo::number): it is linked; it has fallen silent.
+    // For whoever started a replica (ReplicaInfo::number): it is linked; it is lost.
     std::function<void(int32_t number, uint64_t link)> on_linked;
-    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
+    std::function<void(const TellLost&)> on_lost;
   };
 
   explicit ControllerLoop(Options options);
@@ -122,7 +122,7 @@ class ControllerLoop {
   void Do(SendShutdown& a);
   void Do(CloseLink& a);
   void Do(TellClient& a);
-  void Do(TellSilent& a);
+  void Do(TellLost& a);
   void Do(Observe& a);
   void Do(AppendRecord&) {}  // done before the others
   void Do(WriteLog& a);

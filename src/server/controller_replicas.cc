@@ -39,7 +39,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
   if (LinkedReplica* older = router_.FindInstance(instance)) {
     const std::string reason = "it has dialled again";
     out.push_back(CloseLink{older->link, reason, /*rejected=*/false});
-    Lose(now, *older, reason, /*died=*/false, out);
+    Lose(now, *older, reason, Loss::kRedialled, out);
   }
   ModelPtr& known = models_[model->name];
   const ModelPtr before = known;
@@ -74,6 +74,7 @@ void Controller::ReplicaUp(Time now, uint64_t link, uint64_t instance, ReplicaIn
       false, StrCat(NameOf(replica), " is ready: tp ", replica.info.tp, ", pp ", replica.info.pp,
                     ", ", replica.info.dtype, ", ", replica.info.device)});
   AbortUnservable(now, replica, out);
+  Acquit(replica.model, instance);
   Dispatch(now, replica.model, out);
 }
 
@@ -123,7 +124,7 @@ std::vector<std::string> Controller::RequestsOn(const LinkedReplica& replica) co
 }
 
 void Controller::ReplicaDown(Time now, uint64_t link, const std::string& reason, Actions& out) {
-  if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, /*died=*/true, out);
+  if (LinkedReplica* replica = router_.Find(link)) Lose(now, *replica, reason, Loss::kDied, out);
 }
 
 // Requests of the newcomer's name that waited for a replica, and that neither it nor any other can
@@ -150,9 +151,11 @@ void Controller::AbortUnservable(Time now, const LinkedReplica& newcomer, Action
   }
 }
 
-void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reason, bool died,
+void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reason, Loss loss,
                       Actions& out) {
   const uint64_t link = replica.link;
+  const uint64_t instance = replica.instance;
+  const int32_t number = replica.info.number;
   const bool isolating = replica.isolating;
   const bool sent_home = replica.sent_home;
   const std::string name = NameOf(replica);
@@ -171,7 +174,12 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
   }
   ++counters_.replicas_lost;
   out.push_back(
-      WriteLog{true, StrCat(what, "; it had ", requests.size(), " requests", Names(requests))});
+      TellLost{.link = link,
+               .number = number,
+               .line = StrCat(what, "; it had ", requests.size(), " requests", Names(requests)),
+               .reason = reason,
+               .silent = loss == Loss::kSilent,
+               .requests = requests});
 
   for (uint64_t id : ids) {
     LedgerEntry& entry = *ledger_.Find(id);
@@ -184,7 +192,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
       ++pause.left;
     }
     const bool alone = isolating && entry.suspect() && ids.size() == 1 && entry.alone;
-    if (died) CountLoss(entry, alone);
+    if (loss != Loss::kRedialled) CountLoss(entry, instance, alone);
     Enqueue(now, entry);
   }
   for (uint64_t id : ids) {
@@ -237,8 +245,7 @@ void Controller::Beat(Time now, Actions& out) {
         StrCat("nothing heard for ", Seconds(options_.replica_timeout), " s");
     LinkedReplica& replica = *router_.Find(link);
     out.push_back(CloseLink{link, reason, /*rejected=*/false});
-    out.push_back(TellSilent{link, replica.info.number, reason});
-    Lose(now, replica, reason, /*died=*/true, out);
+    Lose(now, replica, reason, Loss::kSilent, out);
   }
 }
 

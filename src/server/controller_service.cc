@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "grpc/health/v1/health.pb.h"
@@ -244,7 +245,7 @@ struct ControllerService::Impl {
                     if (tell) tell(n);
                   },
               .on_linked = options.on_linked,
-              .on_silent = options.on_silent}),
+              .on_lost = options.on_lost}),
         inference(loop, door, options.write_timeout),
         control(loop, door, options.version),
         replicas(loop, door) {}
@@ -263,14 +264,16 @@ struct ControllerService::Impl {
   }
 
   void ShowHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
-    if (health == nullptr) return;
-    health->SetServingStatus("", ready);
-    health->SetServingStatus(v1::Inference::service_full_name(), ready);
+    for (grpc::HealthCheckServiceInterface* health : healths) {
+      health->SetServingStatus("", ready);
+      health->SetServingStatus(v1::Inference::service_full_name(), ready);
+    }
   }
 
   std::mutex mutex;
   bool ready ABSL_GUARDED_BY(mutex) = false;
-  grpc::HealthCheckServiceInterface* health ABSL_GUARDED_BY(mutex) = nullptr;  // the server's
+  // The servers'.
+  std::vector<grpc::HealthCheckServiceInterface*> healths ABSL_GUARDED_BY(mutex);
 
   const Doorkeeper door;
   const std::unique_ptr<SpanExporter> spans;  // null: nobody wants them
@@ -333,11 +336,6 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     return Unavailable("cannot listen on ", options.address, ": ",
                        why.empty() ? "gRPC does not say why" : why);
   }
-  {
-    std::lock_guard lock(impl->mutex);
-    impl->health = impl->server->GetHealthCheckService();
-    impl->ShowHealth();
-  }
   if (!options.http_address.empty()) {
     ASSIGN_OR_RETURN(impl->http,
                      HttpService::Start(impl->loop, impl->metrics, impl->door,
@@ -349,6 +347,12 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   if (!options.admin_address.empty()) {
     ASSIGN_OR_RETURN(impl->admin,
                      AdminService::Start(impl->loop, impl->metrics, options.admin_address));
+  }
+  {
+    std::lock_guard lock(impl->mutex);
+    impl->healths.push_back(impl->server->GetHealthCheckService());
+    if (impl->admin != nullptr) impl->healths.push_back(&impl->admin->health());
+    impl->ShowHealth();
   }
   impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
@@ -365,7 +369,7 @@ void ControllerService::Stop(bool stop_replicas) {
   impl_->loop.Stop();
   {
     std::lock_guard lock(impl_->mutex);
-    impl_->health = nullptr;
+    impl_->healths.clear();
   }
   impl_->server.reset();
 }

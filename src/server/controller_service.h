@@ -33,7 +33,7 @@ class ControllerService {
     std::function<void(size_t n_replicas)> on_replicas;
     // See ControllerLoop::Options.
     std::function<void(int32_t number, uint64_t link)> on_linked;
-    std::function<void(int32_t number, uint64_t link, const std::string& why)> on_silent;
+    std::function<void(const TellLost&)> on_lost;
   };
 
   // INVALID_ARGUMENT if the address is none, or of the file of keys or those of TLS; UNAVAILABLE

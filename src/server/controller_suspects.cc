@@ -18,17 +18,37 @@ constexpr int32_t kPastTheLoss = 8;
 
 }  // namespace
 
-void Controller::CountLoss(LedgerEntry& entry, bool alone) {
+void Controller::CountLoss(LedgerEntry& entry, uint64_t instance, bool alone) {
   if (alone) ++entry.losses_alone;
   ++entry.losses;
+  entry.last_loss = {instance, alone};
   entry.lost_at = entry.n_emitted();
+}
+
+// The process has dialled again: its link had broken, and none of its requests had ended it.
+void Controller::Acquit(const ModelPtr& model, uint64_t instance) {
+  for (uint64_t key : ledger_.Keys()) {
+    LedgerRequest& request = *ledger_.FindRequest(key);
+    if (request.model != model) continue;
+    for (LedgerEntry* entry : request.open) {
+      if (!entry->last_loss.has_value() || entry->last_loss->instance != instance) continue;
+      const bool waits = entry->next_waiting.has_value();
+      if (waits) queues_.at(model).Erase(*entry);
+      --entry->losses;
+      if (entry->last_loss->alone) --entry->losses_alone;
+      entry->last_loss.reset();
+      if (waits) queues_.at(model).Insert(*entry);
+    }
+  }
 }
 
 // Longer than it is a suspect: when others join it, it is known not to be one.
 int32_t Controller::AloneIds(const LedgerEntry& entry) { return entry.lost_at + 2 * kPastTheLoss; }
 
 void Controller::CountProgress(LedgerEntry& entry) {
-  if (entry.n_emitted() >= entry.lost_at + kPastTheLoss) entry.losses = entry.losses_alone = 0;
+  if (entry.n_emitted() < entry.lost_at + kPastTheLoss) return;
+  entry.losses = entry.losses_alone = 0;
+  entry.last_loss.reset();
 }
 
 // The entry is in the queue.

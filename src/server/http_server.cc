@@ -1,6 +1,7 @@
 #include "server/http_server.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cctype>
 #include <set>
@@ -85,7 +86,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void Start() {
     asio::dispatch(stream_.get_executor(), [self = shared_from_this()] {
-      self->stream_.tls() != nullptr ? self->Handshake() : self->AwaitRequest();
+      if (self->stream_.tls() != nullptr) return self->Handshake();
+      self->server_.options.on_http2 ? self->TellVersion() : self->AwaitRequest();
     });
   }
 
@@ -103,6 +105,21 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     });
   }
 
+  // By the first bytes, which stay where they are.
+  void TellVersion() {
+    CloseWhenIdle();
+    tcp::socket& socket = stream_.tcp().socket();
+    socket.async_wait(
+        tcp::socket::wait_read, [self = shared_from_this(), &socket](error_code error) {
+          self->timer_.cancel();
+          if (error) return self->Close();
+          std::array<char, kHttp2Start.size()> start;
+          const size_t n = socket.receive(asio::buffer(start), tcp::socket::message_peek, error);
+          if (std::string_view(start.data(), n) != kHttp2Start) return self->AwaitRequest();
+          if (const int fd = socket.release(error); !error) self->server_.options.on_http2(fd);
+        });
+  }
+
   // ---- Requests.
 
   void AwaitRequest() {
@@ -110,11 +127,15 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     parser_->header_limit(static_cast<uint32_t>(server_.options.max_header_bytes));
     parser_->body_limit(server_.options.max_body_bytes);
     if (buffer_.size() > 0) return ReadRequest();  // it has begun with the one before
+    CloseWhenIdle();
+    ReadAhead();
+  }
+
+  void CloseWhenIdle() {
     timer_.expires_after(server_.options.idle_timeout);
     timer_.async_wait([self = shared_from_this()](error_code error) {
       if (!error && !self->answering_) self->stream_.tcp().close();
     });
-    ReadAhead();
   }
 
   // The next request's first bytes. While an answer is made, too: a client that goes meanwhile is
@@ -294,6 +315,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   static constexpr size_t kFirstBytes = 4096;
+  static constexpr std::string_view kHttp2Start = "PRI ";  // RFC 9113, 3.4; no method of HTTP/1.1's
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
   static tcp::endpoint PeerOf(const tcp::socket& socket) {

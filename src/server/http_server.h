@@ -63,6 +63,9 @@ class HttpServer {
     std::chrono::milliseconds header_timeout{10000};  // from a request's first byte to its last
     std::chrono::milliseconds idle_timeout{75000};    // between requests of a connection
     std::chrono::nanoseconds write_timeout{30'000'000'000};  // for one that a client does not read
+    // Takes over a connection without TLS that begins as HTTP/2's do, all of it still to be read,
+    // on a thread of the server's; null: it is answered that this is no HTTP/1.1.
+    std::function<void(int fd)> on_http2;
   };
   // Called on the server's threads; must not block.
   using Handler = std::function<void(HttpRequest request, std::shared_ptr<HttpReply> reply)>;

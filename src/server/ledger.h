@@ -76,7 +76,12 @@ struct LedgerEntry {
   int losses = 0;
   int losses_alone = 0;
   int32_t lost_at = 0;  // ids emitted at the last one
-  bool alone = false;   // its replica runs nothing else, not even of other controllers
+  struct Loss {
+    uint64_t instance;  // the process
+    bool alone;         // it had nothing else
+  };
+  std::optional<Loss> last_loss;  // unless it is known to be none
+  bool alone = false;             // its replica runs nothing else, not even of other controllers
 
   // It may be what ends them: it goes on alone until it is past the point where they ended.
   bool suspect() const { return losses >= 2; }

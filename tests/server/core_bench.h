@@ -193,7 +193,8 @@ class CoreBench {
   std::map<uint64_t, CloseLink> closed;                         // by link
   std::vector<Observe> observed;
   std::map<uint64_t, int32_t> silent;  // numbers, by link
-  std::set<uint64_t> sent_home;        // links
+  std::vector<TellLost> lost;
+  std::set<uint64_t> sent_home;  // links
   std::vector<std::string> log;
   std::vector<LedgerRecord> records;  // what a next controller would read
   int n_heartbeats = 0;
@@ -235,7 +236,11 @@ class CoreBench {
   }
   void Do(TellClient& a) { clients[a.key].Tell(std::move(a.event)); }
   void Do(Observe& a) { observed.push_back(std::move(a)); }
-  void Do(TellSilent& a) { silent[a.link] = a.number; }
+  void Do(TellLost& a) {
+    log.push_back(a.line);
+    if (a.silent) silent[a.link] = a.number;
+    lost.push_back(std::move(a));
+  }
   void Do(AppendRecord& a) { records.push_back(std::move(a.record)); }
   void Do(WriteLog& a) { log.push_back(a.line); }
 
