@@ -14,8 +14,6 @@
 #include <set>
 #include <utility>
 
-#include "base/check.h"
-
 extern char** environ;
 
 namespace trireme {
@@ -67,13 +65,45 @@ std::vector<std::string> Environment(const std::vector<std::string>& changes) {
   return all;
 }
 
-// A descriptor above kErrorFd, so that the child's dup2 calls overwrite none of its own sources.
-int High(int fd) {
-  const int high = fcntl(fd, F_DUPFD_CLOEXEC, kErrorFd + 1);
-  CHECK_GE(high, 0) << strerror(errno);
-  close(fd);
-  return high;
+// A descriptor; -1: there is none, and errno says why.
+class Fd {
+ public:
+  explicit Fd(int fd = -1) : fd_(fd) {}
+  Fd(Fd&& other) noexcept : fd_(other.Release()) {}
+  Fd& operator=(Fd&& other) noexcept {
+    Close();
+    fd_ = other.Release();
+    return *this;
+  }
+  ~Fd() { Close(); }
+  int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
+  void Close() {
+    const int error = errno;
+    if (fd_ >= 0) close(Release());
+    errno = error;
+  }
+
+ private:
+  int fd_;
+};
+
+// One above kErrorFd, so that the child's dup2 calls overwrite none of its own sources.
+Fd High(const Fd& fd) {
+  return Fd(fd.get() < 0 ? -1 : fcntl(fd.get(), F_DUPFD_CLOEXEC, kErrorFd + 1));
 }
+
+struct Pipe {
+  Fd read, write;  // both or none
+
+  Pipe() {
+    int fds[2];
+    if (pipe2(fds, O_CLOEXEC) != 0) return;
+    read = Fd(fds[0]);
+    write = High(Fd(fds[1]));
+    if (write.get() < 0) read.Close();
+  }
+};
 
 }  // namespace
 
@@ -91,41 +121,38 @@ absl::StatusOr<ChildProcess> ChildProcess::Start(const std::vector<std::string>&
   CPU_ZERO(&cpu_set);
   for (int cpu : cpus) CPU_SET(cpu, &cpu_set);
 
-  int output[2], error[2];
-  CHECK_EQ(pipe2(output, O_CLOEXEC), 0) << strerror(errno);
-  CHECK_EQ(pipe2(error, O_CLOEXEC), 0) << strerror(errno);
-  output[1] = High(output[1]);
-  error[1] = High(error[1]);
-  const int input = High(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  const auto cannot_run = [&](int error) {
+    const std::string message = StrCat("cannot run ", argv[0], ": ", strerror(error));
+    return error == ENOENT ? NotFound(message) : Internal(message);
+  };
+  Pipe output, error;
+  Fd input = High(Fd(open("/dev/null", O_RDONLY | O_CLOEXEC)));
+  if (output.read.get() < 0 || error.read.get() < 0 || input.get() < 0) return cannot_run(errno);
 
   const pid_t parent = getpid();
   const pid_t pid = _Fork();  // no atfork handlers: the child calls nothing that they would mend
   if (pid == 0) {
-    BecomeCommand(parent, input, output[1], error[1], cpus.empty() ? nullptr : &cpu_set,
-                  arg_pointers.data(), env_pointers.data());
+    BecomeCommand(parent, input.get(), output.write.get(), error.write.get(),
+                  cpus.empty() ? nullptr : &cpu_set, arg_pointers.data(), env_pointers.data());
   }
   const int fork_error = errno;
-  close(input);
-  close(output[1]);
-  close(error[1]);
+  for (Fd* fd : {&input, &output.write, &error.write}) fd->Close();
   int exec_error = 0;
   if (pid < 0) {
     exec_error = fork_error;
-  } else if (read(error[0], &exec_error, sizeof exec_error) == sizeof exec_error) {
+  } else if (read(error.read.get(), &exec_error, sizeof exec_error) == sizeof exec_error) {
     waitpid(pid, nullptr, 0);
   } else {
     exec_error = 0;  // the pipe closed on exec
   }
-  close(error[0]);
-  if (exec_error != 0) {
-    close(output[0]);
-    const std::string message = StrCat("cannot run ", argv[0], ": ", strerror(exec_error));
-    return exec_error == ENOENT ? NotFound(message) : Internal(message);
-  }
+  error.read.Close();
+  if (exec_error != 0) return cannot_run(exec_error);
   const int exit_fd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  CHECK_GE(exit_fd, 0) << "pidfd_open: " << strerror(errno);
-  fcntl(output[0], F_SETFL, O_NONBLOCK);
-  return ChildProcess(pid, exit_fd, output[0]);
+  const int pidfd_error = errno;
+  fcntl(output.read.get(), F_SETFL, O_NONBLOCK);
+  ChildProcess child(pid, exit_fd, output.read.Release());
+  if (exit_fd < 0) return cannot_run(pidfd_error);  // it ends with `child`
+  return child;
 }
 
 ChildProcess::ChildProcess(ChildProcess&& other) noexcept

@@ -9,7 +9,7 @@ class ControllerCommand : public Command {
  public:
   void AddFlags(CLI::App& app) override { door_.AddFlags(app); }
 
-  absl::Status Check() override { return door_.Check(); }
+  absl::Status Check() override { return door_.Check(/*draws_secret=*/false); }
 
   absl::Status Run() override {
     RETURN_IF_ERROR(door_.Open("a replica is linked", {}));

@@ -79,14 +79,21 @@ void FrontDoor::AddFlags(CLI::App& app) {
   AddLog(app, &log_);
 }
 
-absl::Status FrontDoor::Check() const {
+absl::Status FrontDoor::Check(bool draws_secret) const {
   if (tls_.cert.empty() != tls_.key.empty()) {
     return InvalidArgument("--tls-cert and --tls-key are given together");
   }
   if (!tls_.ca.empty() && tls_.cert.empty()) {
     return InvalidArgument("--tls-client-ca needs a server with --tls-cert");
   }
-  if (insecure_ || !tls_.cert.empty() || !api_keys_.empty()) return absl::OkStatus();
+  if (insecure_) return absl::OkStatus();
+  if (!IsLoopback(grpc_addr_) && !draws_secret && replica_secret_.empty() && tls_.ca.empty()) {
+    return InvalidArgument(
+        "--grpc-addr ", grpc_addr_,
+        ": other hosts can dial it, and whoever does could join as a replica and see prompts; give "
+        "--replica-secret, or --tls-client-ca, or --insecure if you trust the network");
+  }
+  if (!tls_.cert.empty() || !api_keys_.empty()) return absl::OkStatus();
   for (const auto& [flag, address] :
        {std::pair("--grpc-addr ", &grpc_addr_), {"--http-addr ", &http_addr_}}) {
     if (address->empty() || IsLoopback(*address)) continue;
@@ -130,12 +137,6 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
     std::printf("ready %s\n", what.c_str());
     std::fflush(stdout);
   };
-  if (!IsLoopback(grpc_addr_) && replica_secret_.empty() && tls_.ca.empty()) {
-    spdlog::warn(
-        "whoever reaches {} may join as a replica, and sees prompts then; set "
-        "TRIREME_REPLICA_SECRET or --tls-client-ca",
-        grpc_addr_);
-  }
   ASSIGN_OR_RETURN(service_, ControllerService::Start(options));
   std::printf("listening %s\n", address().c_str());
   if (!http_addr_.empty()) std::printf("http %s\n", service_->http_address().c_str());

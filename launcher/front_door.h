@@ -29,8 +29,10 @@ class FrontDoor {
     std::function<void(const TellLost&)> on_lost;
   };
 
-  // INVALID_ARGUMENT for an address beyond this host without TLS, keys or --insecure.
-  absl::Status Check() const;
+  // INVALID_ARGUMENT for an address beyond this host without TLS, keys or --insecure; likewise
+  // where anybody could join as a replica, unless `draws_secret`: whoever starts them has one for
+  // them.
+  absl::Status Check(bool draws_secret) const;
 
   // `what`: said in the ready line. UNAVAILABLE if the address cannot be listened on.
   absl::Status Open(const std::string& what, Replicas replicas);

@@ -60,8 +60,8 @@ class ServeCommand : public Command {
   }
 
   absl::Status Check() override {
-    RETURN_IF_ERROR(door_.Check());
     ASSIGN_OR_RETURN(launch_, ParseLaunch(launch_name_));
+    RETURN_IF_ERROR(door_.Check(/*draws_secret=*/launch_ != Launch::kNone));
     auto arguments = SplitArguments(launch_args_text_);
     if (!arguments.ok()) return Annotate(arguments.status(), "--launch-args");
     launch_args_ = *std::move(arguments);

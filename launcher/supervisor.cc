@@ -154,6 +154,7 @@ class Supervisor::Loop {
     std::optional<Clock::time_point> start_at;         // empty while it runs, or for ever
     std::optional<Clock::time_point> end_at;           // while it runs: when it is signalled next
     bool terminated = false;                           // it has had its SIGTERM
+    bool gave_up = false;                              // before any replica was ready
     std::string ended_for;                             // why it was signalled
     std::string partial_line;
     FailureNotes notes;
@@ -339,8 +340,11 @@ class Supervisor::Loop {
             : slot.notes.failure().value_or(StrCat(slot.program, " ", DescribeExit(status)));
     const bool gave_up = WIFEXITED(status) && WEXITSTATUS(status) != 0 && !TellsOfSignal(status);
     if (!ready_ && gave_up && slot.ended_for.empty() && options_.on_hopeless) {
-      options_.on_hopeless(slot.index, what);
-      return;
+      slot.gave_up = true;
+      if (std::ranges::all_of(slots_, &Slot::gave_up)) {
+        options_.on_hopeless(slot.index, what);
+        return;
+      }
     }
     const auto wait = slot.policy.AfterRun(served);
     if (served && WIFEXITED(status) && WEXITSTATUS(status) == 0) {

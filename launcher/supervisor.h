@@ -48,9 +48,9 @@ struct SupervisorOptions {
   std::chrono::milliseconds stop_grace{2000};  // from last words to SIGTERM, and on to SIGKILL
   std::chrono::milliseconds start_timeout{1800000};  // from a start to Linked(); then it is ended
 
-  // A replica ended with an exit code of its own before any was ready: it will not do better next
-  // time (a bad flag, an unreadable model). It is not started again. Called on the supervisor's
-  // thread.
+  // Every replica has ended with an exit code of its own before any was ready: they will not do
+  // better next time (a bad flag, an unreadable model). The last of them is named, and not started
+  // again. Called on the supervisor's thread.
   std::function<void(int replica, const std::string& why)> on_hopeless;
 
   // A replica fails at each start (RestartPolicy). It is tried on, now and then. Called on the

@@ -24,10 +24,11 @@ milliseconds Ms(std::chrono::steady_clock::duration d) {
 
 // Sleeps until there may be news; not longer than the other stages may take: they are balanced, so
 // each takes about as long as this one.
-void AwaitStages(World& world, Deadline last_progress, milliseconds longest) {
+void AwaitStages(World& world, const std::string& others, Deadline last_progress,
+                 milliseconds longest) {
   if (std::chrono::steady_clock::now() >= last_progress + longest) {
-    EndJob(StrCat("no result from the last stage for ", longest.count(),
-                  " ms: a rank of another stage hangs or is out of reach"));
+    EndJob(StrCat("no result from the other stages (", others, ") for ", longest.count(),
+                  " ms: one of these ranks hangs or is out of reach"));
   }
   world.Wait(last_progress + longest, true);
 }
@@ -68,6 +69,7 @@ Leader::Leader(World& world, Engine& engine, const SchedulerOptions& options, St
       canary_(std::move(canary)),
       step_timeout_(step_timeout),
       info_(std::move(info)),
+      others_(OtherStages(info_.hosts, info_.tp)),
       scheduler_(options),
       links_(info_.credits) {}
 
@@ -145,7 +147,7 @@ void Leader::Await(bool expect_result) {
   if (expect_result) {
     const milliseconds longest = Ms(step_timeout_ + kSlack * slowest_);
     watch_->Turn(longest);
-    return AwaitStages(world_, last_progress_, longest);
+    return AwaitStages(world_, others_, last_progress_, longest);
   }
   const Deadline canary = last_progress_ + step_timeout_ / kCanariesPerTimeout;
   const Deadline now = std::chrono::steady_clock::now();
@@ -155,7 +157,7 @@ void Leader::Await(bool expect_result) {
 
 void Leader::RunCanary() {
   while (engine_.n_started() > 0) FinishPlan();
-  RunPlanAlone(world_, engine_, canary_, step_timeout_,
+  RunPlanAlone(world_, engine_, canary_, step_timeout_, others_,
                [this](milliseconds longest) { watch_->Turn(longest); });
   last_progress_ = std::chrono::steady_clock::now();
 }
@@ -203,8 +205,20 @@ void Leader::Report() {
   links_.Report(std::move(report), news, scheduler_.n_free_tokens());
 }
 
+std::string OtherStages(const std::vector<std::string>& hosts, int tp) {
+  std::vector<std::string> parts;
+  for (size_t first = tp, next; first < hosts.size(); first = next) {
+    next = first + 1;
+    while (next < hosts.size() && hosts[next] == hosts[first]) ++next;
+    parts.push_back(next == first + 1
+                        ? StrCat("rank ", first, " on ", hosts[first])
+                        : StrCat("ranks ", first, "-", next - 1, " on ", hosts[first]));
+  }
+  return Join(parts, ", ");
+}
+
 void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan, milliseconds step_timeout,
-                  const std::function<void(milliseconds)>& waits) {
+                  const std::string& others, const std::function<void(milliseconds)>& waits) {
   if (world.rank() != 0) return RunOnePlan(world, engine);
   const Deadline start = std::chrono::steady_clock::now();
   if (world.size() > 1) world.Publish(Serialize(plan));
@@ -213,7 +227,7 @@ void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan, millisecon
   const Deadline done = std::chrono::steady_clock::now();
   const milliseconds longest = Ms(step_timeout + kSlack * (done - start));
   if (waits) waits(longest);
-  while (!world.PollReport().has_value()) AwaitStages(world, done, longest);
+  while (!world.PollReport().has_value()) AwaitStages(world, others, done, longest);
 }
 
 void RunOnePlan(World& world, Engine& engine) {

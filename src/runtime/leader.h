@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -78,6 +79,7 @@ class Leader : public Replica {
   const StepPlan canary_;
   const std::chrono::milliseconds step_timeout_;
   const ReplicaInfo info_;
+  const std::string others_;  // OtherStages
   Scheduler scheduler_;
   Links links_;
   ReplicaStats reported_;
@@ -92,10 +94,13 @@ class Leader : public Replica {
   std::optional<StepWatch> watch_;  // while Run() runs
 };
 
+// "ranks 2-3 on b, rank 4 on c": those of the stages behind the first. `hosts`: by rank.
+std::string OtherStages(const std::vector<std::string>& hosts, int tp);
+
 // One plan on every rank while no other is in flight. Rank 0's plan counts; on it, `waits` is told
-// how long the other stages may take.
+// how long the other stages may take, of which `others` (OtherStages) is said if they take longer.
 void RunPlanAlone(World& world, Engine& engine, const StepPlan& plan,
-                  std::chrono::milliseconds step_timeout,
+                  std::chrono::milliseconds step_timeout, const std::string& others,
                   const std::function<void(std::chrono::milliseconds)>& waits = {});
 
 // What every other rank does: one plan, from its beginning to its end; and plans as they come,

@@ -119,14 +119,14 @@ absl::Status ReplicaRank::Agree(const absl::Status& mine) {
 
 absl::Status ReplicaRank::AgreeOn(const std::string& mine) {
   const std::vector<std::string> all = world_.Exchange(mine);
-  const std::vector<std::string> hosts = world_.Exchange(world_.host());
+  hosts_ = world_.Exchange(world_.host());
   for (size_t r = 1; r < all.size(); ++r) {
     if (all[r] == all[0]) continue;
     const std::vector<std::string> a = SplitString(all[0], ' '), b = SplitString(all[r], ' ');
     for (size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
       if (a[i] == b[i]) continue;
-      return FailedPrecondition("the ranks differ: rank 0 on ", hosts[0], " has ", a[i], ", rank ",
-                                r, " on ", hosts[r], " has ", b[i],
+      return FailedPrecondition("the ranks differ: rank 0 on ", hosts_[0], " has ", a[i], ", rank ",
+                                r, " on ", hosts_[r], " has ", b[i],
                                 "; start all ranks with one program, one model and equal flags");
     }
   }
@@ -274,7 +274,7 @@ void ReplicaRank::WarmUp(const ReplicaOptions& options) {
   RunPlanAlone(world_, *engine_,
                LargestPlan(MeasuresMemory(options) ? LargestStep(options) : kOneToken,
                            ContextLength(options), SequenceParallelTokens(options.layout)),
-               options.step_timeout);
+               options.step_timeout, OtherStages(hosts_, options.layout.tp));
 }
 
 void ReplicaRank::Start(const ReplicaOptions& options, int64_t n_blocks) {
@@ -341,7 +341,7 @@ ReplicaInfo ReplicaRank::Describe(const ReplicaOptions& options) const {
   if (!exchange_name_.empty()) info.device += ", " + exchange_name_;
   info.version = options.version;
   info.number = options.number;
-  info.hosts = world_.Exchange(world_.host());
+  info.hosts = hosts_;
   for (const std::string& pid : world_.Exchange(StrCat(::getpid()))) {
     info.rank_pids.push_back(0);
     CHECK(ParseNumber(pid, &info.rank_pids.back()));

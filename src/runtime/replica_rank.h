@@ -88,6 +88,7 @@ class ReplicaRank {
 
   World& world_;
   ModelConfig config_;
+  std::vector<std::string> hosts_;  // by rank
   DType dtype_ = DType::kF32;
   DType activations_ = DType::kF32;
   std::unique_ptr<TensorStore> store_;

@@ -63,7 +63,10 @@ void GenerateStream::WatchWrite() {
   if (watched_) return;
   watched_ = true;
   const Duration left = write_due_ - std::chrono::steady_clock::now();
-  alarm_.Set(std::chrono::system_clock::now() + left, [self = self_](bool) { self->CheckWrite(); });
+  // gRPC keeps what it has called until the alarm itself is gone.
+  alarm_.Set(std::chrono::system_clock::now() + left, [weak = std::weak_ptr(self_)](bool) {
+    if (auto self = weak.lock()) self->CheckWrite();
+  });
 }
 
 void GenerateStream::CheckWrite() {

@@ -17,8 +17,9 @@ def request(i):
             "--temperature", "0.9", "--json"]
 
 
-with Network("a", "b") as network, tempfile.TemporaryDirectory() as folder:
-    server = Server("--insecure", "--model", directory, "--tp", "2", "--step-timeout", "2s",
+def cut_off(network, folder, layout, *said):
+    """A replica of two ranks loses the way to one of them; what it says then has all of `said`."""
+    server = Server("--insecure", "--model", directory, *layout, "--step-timeout", "2s",
                     "--launch-args", network.launch_args(folder, "a", "b"),
                     grpc_addr=f"{network.address('a')}:0",
                     around=lambda command: network.on("a", command))
@@ -37,11 +38,18 @@ with Network("a", "b") as network, tempfile.TemporaryDirectory() as folder:
     network.cut("b")
     cut = time.monotonic()
     server.await_stats(lambda s: not s["replicas"], "the loss")
-    print(f"the replica was lost after {time.monotonic() - cut:.2f} s")
+    print(f"{layout}: the replica was lost after {time.monotonic() - cut:.2f} s")
     line = server.wait_for_log("starting it again")
     print(f"{line} ({time.monotonic() - cut:.2f} s after the cut)")
-    check("rank 0 on nodea: " in line and "nothing from rank 1 (waited 1500 ms)" in line, "expected who")
+    for words in said:
+        check(words in line, f"expected {words!r}")
     network.heal("b")
     check_equal([ids(client) for client in clients], undisturbed, "ids of streams whose ranks were cut")
     check(server.stats()["requests"]["replayed"] > before["replayed"], "no stream was disturbed")
     server.stop()
+
+
+with Network("a", "b") as network, tempfile.TemporaryDirectory() as folder:
+    cut_off(network, folder, ["--tp", "2"], "rank 0 on nodea: ", "nothing from rank 1 (waited 1500 ms)")
+    cut_off(network, folder, ["--pp", "2"], "rank 0 on nodea: ",
+            "no result from the other stages (rank 1 on nodeb) for ")

@@ -80,6 +80,9 @@ check("text" in ask("--api-key", admin).stdout, "a request after the replica's r
 server.stop()
 
 # Other hosts may dial only where that was asked for.
+refused = run([BINARY, "controller", "--grpc-addr", "0.0.0.0:0", "--api-keys", str(keys)], code=2)
+check("could join as a replica" in refused.stderr, refused.stderr)
+print(refused.stderr.strip())
 for flag in ("--grpc-addr", "--http-addr"):
     refused = run([BINARY, "controller", flag, "0.0.0.0:0"], code=2)
     check("or --insecure" in refused.stderr and flag in refused.stderr, refused.stderr)

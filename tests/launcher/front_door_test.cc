@@ -18,13 +18,13 @@ TEST(DialAddress, AWildcardBecomesAHostThatCanBeDialled) {
 }
 
 // What is wrong with these flags; empty: nothing.
-std::string Refusal(std::vector<std::string> arguments) {
+std::string Refusal(std::vector<std::string> arguments, bool draws_secret = true) {
   FrontDoor door;
   CLI::App app;
   door.AddFlags(app);
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants them
   app.parse(arguments);
-  return Message(door.Check());
+  return Message(door.Check(draws_secret));
 }
 
 TEST(FrontDoor, OtherHostsDialByTlsOrWithKeysOrWhereThatWasAskedFor) {
@@ -37,6 +37,21 @@ TEST(FrontDoor, OtherHostsDialByTlsOrWithKeysOrWhereThatWasAskedFor) {
     EXPECT_EQ(Refusal({flag, "0.0.0.0:1", "--insecure"}), "");
   }
   EXPECT_EQ(Refusal({"--admin-addr", "0.0.0.0:1"}), "");  // no prompts there
+}
+
+TEST(FrontDoor, NobodyJoinsAsAReplicaUnlessThatWasAskedFor) {
+  const std::vector<std::string> keys = {"--grpc-addr", "0.0.0.0:1", "--api-keys", "keys.txt"};
+  const auto refusal = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = keys;
+    all.insert(all.end(), more.begin(), more.end());
+    return Refusal(all, /*draws_secret=*/false);
+  };
+  EXPECT_THAT(refusal({}), testing::HasSubstr("could join as a replica"));
+  EXPECT_THAT(refusal({"--tls-cert", "c", "--tls-key", "k"}), testing::HasSubstr("could join"));
+  EXPECT_EQ(refusal({"--tls-cert", "c", "--tls-key", "k", "--tls-client-ca", "a"}), "");
+  EXPECT_EQ(refusal({"--replica-secret", "s"}), "");
+  EXPECT_EQ(refusal({"--insecure"}), "");
+  EXPECT_EQ(Refusal({"--http-addr", "0.0.0.0:1", "--api-keys", "k"}, false), "");
 }
 
 TEST(FrontDoor, ACertificateComesWithItsKey) {

@@ -73,6 +73,22 @@ TEST(Supervisor, AReplicaThatNeverWasReadyAndGivesUpIsNotStartedAgain) {
   EXPECT_EQ(why.get_future().get(), std::pair(0, std::string("no such model")));
 }
 
+TEST(Supervisor, OneThatGivesUpWhileOthersStartIsStartedAgain) {
+  TempDir dir;
+  PidPipe pids(dir / "pids");
+  SupervisorOptions options = Options("");
+  options.n_replicas = 2;
+  options.command = [&](int replica) {
+    return LaunchCommand{
+        {"sh", "-c", replica == 0 ? "echo $$ >" + pids.path() + "; exit 1" : "sleep 1000"}, {}};
+  };
+  options.on_hopeless = [](int, const std::string& line) { ADD_FAILURE() << line; };
+  Supervisor supervisor(std::move(options));
+  ASSERT_TRUE(supervisor.Start().ok());
+  const pid_t first = pids.Next();
+  EXPECT_NE(pids.Next(), first);
+}
+
 TEST(Supervisor, AReplicaThatIsKilledBeforeItWasReadyIsStartedAgain) {
   TempDir dir;
   PidPipe pids(dir / "pids");

@@ -38,7 +38,13 @@ void LoseTheLastStage() {
 TEST(LeaderDeathTest, AHangingStageEndsTheJob) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_EXIT(LoseTheLastStage(), testing::ExitedWithCode(1),
-              "rank 0 on .*: no result from the last stage for [0-9]+ ms");
+              "rank 0 on .*: no result from the other stages .rank 1 on .+. for [0-9]+ ms: one of");
+}
+
+TEST(LeaderTest, TheOtherStagesRanksAreNamedByHost) {
+  EXPECT_EQ(OtherStages({"a", "a", "a", "b", "b", "c"}, 2),
+            "rank 2 on a, ranks 3-4 on b, rank 5 on c");
+  EXPECT_EQ(OtherStages({"a", "a"}, 2), "");
 }
 
 // Stop comes while plans are in flight: the last stage's results are taken, so that its sends are
