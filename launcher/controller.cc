@@ -14,6 +14,7 @@ class ControllerCommand : public Command {
   absl::Status Run() override {
     RETURN_IF_ERROR(door_.Open("a replica is linked", {}));
     absl::Status end = door_.Wait();
+    if (end.ok()) door_.Drain();
     door_.Close(/*stop_replicas=*/false);
     return end;
   }

@@ -67,6 +67,11 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "a client that reads nothing of its stream for so long is given up")
       ->transform(Seconds())
       ->type_name("TIME");
+  app.add_option("--drain-timeout", drain_timeout_s_,
+                 "at SIGTERM and SIGINT, requests under way have so long to end, and new ones are "
+                 "refused; a second signal ends everything at once")
+      ->transform(Seconds(/*or_none=*/true))
+      ->type_name("TIME");
   app.add_option("--metrics-compat", metrics_compat_,
                  "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
@@ -130,9 +135,9 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
       std::min(options.core.heartbeat_interval, options.core.replica_timeout / 4);
   options.on_linked = std::move(replicas.on_linked);
   options.on_lost = std::move(replicas.on_lost);
-  options.on_replicas = [this, what](size_t n_replicas) {
+  options.on_ready = [this, what](const std::map<std::string, size_t>& ready) {
     absl::MutexLock lock(&mutex_);
-    if (ready_ || n_replicas == 0) return;
+    if (ready_ || std::ranges::all_of(ready, [](const auto& m) { return m.second == 0; })) return;
     ready_ = true;
     std::printf("ready %s\n", what.c_str());
     std::fflush(stdout);

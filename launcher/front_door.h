@@ -42,6 +42,9 @@ class FrontDoor {
   // No replica will come soon; from any thread.
   void Outage(const std::string& why) { service_->Outage(why); }
 
+  // After Wait: lets requests end for --drain-timeout.
+  void Drain() { service_->Drain(FromSeconds(drain_timeout_s_)); }
+
   // Ends every request; replicas leave, or keep their weights and look for the next controller.
   void Close(bool stop_replicas) { service_->Stop(stop_replicas); }
 
@@ -67,6 +70,7 @@ class FrontDoor {
   size_t max_requests_ = ControllerOptions().max_requests;
   size_t max_ledger_bytes_ = ControllerOptions().max_ledger_bytes;
   double replica_timeout_s_ = Seconds(ControllerOptions().replica_timeout);
+  double drain_timeout_s_ = 25;  // Kubernetes kills after 30
   double write_timeout_s_ = Seconds(ControllerService::Options().write_timeout);
   bool insecure_ = false;
   LogOptions log_;

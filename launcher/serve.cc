@@ -13,6 +13,8 @@
 #include "launcher/front_door.h"
 #include "launcher/supervisor.h"
 #include "launcher/validators.h"
+#include "nlohmann/json.hpp"
+#include "server/controller_loop.h"
 #include "server/keys.h"
 
 namespace trireme {
@@ -103,13 +105,14 @@ class ServeCommand : public Command {
                                     },
                                 .on_lost =
                                     [this](const TellLost& lost) {
-                                      supervisor_->Lost(lost.number, lost.link, lost.requests);
+                                      supervisor_->Lost(lost.number, lost.link, LossFields(lost));
                                       if (lost.silent)
                                         supervisor_->Silent(lost.number, lost.link, lost.reason);
                                     }}));
     if (launch_ == Launch::kNone) PrintWorkers();
     RETURN_IF_ERROR(supervisor_->Start());
     absl::Status end = door_.Wait();
+    if (end.ok()) door_.Drain();
     supervisor_->LetGo();
     door_.Close(/*stop_replicas=*/launch_ != Launch::kNone);
     supervisor_->Stop(kLeave);

@@ -35,7 +35,7 @@ namespace {
 constexpr int kDoublingsAfterService = 3;
 
 // Within which the controller has noticed that the link of an ended replica is over.
-constexpr milliseconds kNewsOfRequests{1000};
+constexpr milliseconds kNewsOfLoss{1000};
 
 }  // namespace
 
@@ -104,12 +104,12 @@ class Supervisor::Loop {
     });
   }
 
-  void Lost(int replica, uint64_t link, std::vector<std::string> requests) {
-    Post(replica, [link, requests = std::move(requests)](Slot& slot) {
+  void Lost(int replica, uint64_t link, const nlohmann::ordered_json& fields) {
+    Post(replica, [link, fields](Slot& slot) {
       if (slot.obituary && slot.obituary->link == link) {
-        Publish(slot, &requests);
+        Publish(slot, fields);
       } else if (slot.link == link) {
-        slot.requests = requests;
+        slot.lost = fields;
       }
     });
   }
@@ -132,7 +132,7 @@ class Supervisor::Loop {
   }
 
  private:
-  // What is said of a replica's end, once it is known which requests it had.
+  // What is said of a replica's end, once the controller has told what it knows.
   struct Obituary {
     uint64_t link;
     std::string line;
@@ -149,13 +149,14 @@ class Supervisor::Loop {
     Clock::time_point started;
     std::optional<Clock::time_point> linked_at;
     uint64_t link = 0;
-    std::optional<std::vector<std::string>> requests;  // when the link was over
-    std::optional<Obituary> obituary;                  // of the run before
-    std::optional<Clock::time_point> start_at;         // empty while it runs, or for ever
-    std::optional<Clock::time_point> end_at;           // while it runs: when it is signalled next
-    bool terminated = false;                           // it has had its SIGTERM
-    bool gave_up = false;                              // before any replica was ready
-    std::string ended_for;                             // why it was signalled
+    std::optional<nlohmann::ordered_json>
+        lost;                                   // what the controller knows, once that link is over
+    std::optional<Obituary> obituary;           // of the run before
+    std::optional<Clock::time_point> start_at;  // empty while it runs, or for ever
+    std::optional<Clock::time_point> end_at;    // while it runs: when it is signalled next
+    bool terminated = false;                    // it has had its SIGTERM
+    bool gave_up = false;                       // before any replica was ready
+    std::string ended_for;                      // why it was signalled
     std::string partial_line;
     FailureNotes notes;
   };
@@ -179,7 +180,7 @@ class Supervisor::Loop {
     }
     AwaitEnds(options_.stop_grace);
     for (Slot& slot : slots_) {
-      if (slot.obituary) Publish(slot, nullptr);
+      if (slot.obituary) Publish(slot, {});
     }
     slots_.clear();  // kills what is left
   }
@@ -221,7 +222,7 @@ class Supervisor::Loop {
 
   void CheckTimes(Slot& slot) {
     const Clock::time_point now = Clock::now();
-    if (slot.obituary && slot.obituary->publish_at <= now) Publish(slot, nullptr);
+    if (slot.obituary && slot.obituary->publish_at <= now) Publish(slot, {});
     if (slot.start_at && *slot.start_at <= now) Restart(slot);
     if (!slot.child || !slot.end_at || *slot.end_at > now) return;
     if (slot.terminated) {
@@ -251,7 +252,7 @@ class Supervisor::Loop {
     slot.start_at.reset();
     slot.linked_at.reset();
     slot.link = 0;
-    slot.requests.reset();
+    slot.lost.reset();
     slot.end_at = slot.started + options_.start_timeout;
     slot.terminated = false;
     slot.ended_for.clear();
@@ -353,21 +354,21 @@ class Supervisor::Loop {
       slot.start_at = Clock::now() + wait;
       return;
     }
-    if (slot.obituary) Publish(slot, nullptr);
+    if (slot.obituary) Publish(slot, {});
     slot.obituary = {
         slot.link,
         fmt::format("replica {}: {} after {:.1f} s; starting it again{}", slot.index, what,
                     ran.count() / 1e3,
                     wait.count() ? fmt::format(" in {:.1f} s", wait.count() / 1e3) : ""),
-        Fields(slot.index, ReadFailure(what)), now + kNewsOfRequests};
-    if (slot.requests || slot.link == 0) Publish(slot, slot.requests ? &*slot.requests : nullptr);
+        Fields(slot.index, ReadFailure(what)), now + kNewsOfLoss};
+    if (slot.lost || slot.link == 0) Publish(slot, slot.lost.value_or(nullptr));
     slot.start_at = Clock::now() + wait;
     TellOfFailure(slot, what);
   }
 
-  static void Publish(Slot& slot, const std::vector<std::string>* requests) {
+  static void Publish(Slot& slot, const nlohmann::ordered_json& more) {
     Obituary obituary = *std::exchange(slot.obituary, std::nullopt);
-    if (requests != nullptr) obituary.fields["requests"] = *requests;
+    if (!more.is_null()) obituary.fields.update(more);
     LogWithFields(spdlog::level::err, obituary.line, obituary.fields);
   }
 
@@ -403,8 +404,8 @@ Supervisor::Supervisor(SupervisorOptions options)
 Supervisor::~Supervisor() = default;
 absl::Status Supervisor::Start() { return loop_->Start(); }
 void Supervisor::Linked(int replica, uint64_t link) { loop_->Linked(replica, link); }
-void Supervisor::Lost(int replica, uint64_t link, std::vector<std::string> requests) {
-  loop_->Lost(replica, link, std::move(requests));
+void Supervisor::Lost(int replica, uint64_t link, const nlohmann::ordered_json& fields) {
+  loop_->Lost(replica, link, fields);
 }
 void Supervisor::Silent(int replica, uint64_t link, const std::string& why) {
   loop_->Silent(replica, link, why);

@@ -8,10 +8,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "base/status.h"
 #include "launcher/launch_command.h"
+#include "nlohmann/json_fwd.hpp"
 
 namespace trireme {
 
@@ -72,9 +72,9 @@ class Supervisor {
   // The replica has registered, on that link: from now on they are started again however they end.
   void Linked(int replica, uint64_t link);
 
-  // That link is over; the replica had these requests when it was, which the line that tells of its
-  // end names.
-  void Lost(int replica, uint64_t link, std::vector<std::string> requests);
+  // That link is over; `fields`: what the controller knows of it, for the line that tells of the
+  // replica's end.
+  void Lost(int replica, uint64_t link, const nlohmann::ordered_json& fields);
 
   // Nothing is heard on that link any more: the replica is ended, unless it has ended by itself.
   void Silent(int replica, uint64_t link, const std::string& why);

@@ -57,9 +57,9 @@ CLI::Validator Biases() {
       ""));
 }
 
-CLI::Validator Seconds() {
+CLI::Validator Seconds(bool or_none) {
   return CLI::Validator(
-      [](std::string& text) {
+      [or_none](std::string& text) {
         constexpr double kYear = 366 * 86400.0;  // more would overflow a deadline one day
         constexpr std::pair<std::string_view, double> kUnits[] = {
             {"ms", 1e-3}, {"s", 1}, {"m", 60}, {"h", 3600}};
@@ -71,7 +71,8 @@ CLI::Validator Seconds() {
           unit = seconds;
           break;
         }
-        if (!ParseNumber(number, &value) || !(value > 0 && value * unit <= kYear)) {
+        if (!ParseNumber(number, &value) ||
+            !((value > 0 && value * unit <= kYear) || (or_none && value == 0))) {
           return StrCat("expected a time above 0 and below a year, such as 30s, 500ms or 2m",
                         ButNot(text));
         }

@@ -47,10 +47,10 @@ inline CLI::Validator AtLeast(int32_t least) { return Whole<int32_t>(least); }
 // What a float can hold: 0.7, 1e-3, nan, inf.
 CLI::Validator Number();
 
-CLI::Validator Rate();     // requests per second: a number above 0
-CLI::Validator Biases();   // ID=BIAS between commas: 5=-100,7=2.5
-CLI::Validator Seconds();  // above 0: 30, 30s, 500ms, 2m, 1h
-CLI::Validator Share();    // above 0, at most 1
+CLI::Validator Rate();                         // requests per second: a number above 0
+CLI::Validator Biases();                       // ID=BIAS between commas: 5=-100,7=2.5
+CLI::Validator Seconds(bool or_none = false);  // above 0, or 0: 30, 30s, 500ms, 2m, 1h
+CLI::Validator Share();                        // above 0, at most 1
 
 CLI::Validator OneOf(std::vector<std::string> values);
 

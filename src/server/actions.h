@@ -52,6 +52,7 @@ struct TellLost {
   int32_t number;  // ReplicaInfo::number
   std::string line;
   std::string reason;
+  int64_t plans_committed;            // as far as it had said
   bool silent;                        // nothing is heard from it, but its processes may live
   std::vector<std::string> requests;  // ids of those that it had
 };

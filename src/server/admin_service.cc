@@ -24,9 +24,18 @@ bool AnswerProbe(ControllerLoop& loop, const HttpRequest& request, const Reply& 
     loop.Look([reply](const Controller&) { reply->Send({.body = Json{{"live", true}}.dump()}); });
     return true;
   }
-  if (request.path != "/ready" && request.path != "/health") return false;
-  loop.Look([reply](const Controller& controller) {
-    const size_t n_replicas = controller.replicas().size();
+  const std::string of_model = "/ready/";
+  std::string model;
+  if (request.path.starts_with(of_model)) {
+    model = request.path.substr(of_model.size());
+  } else if (request.path != "/ready" && request.path != "/health") {
+    return false;
+  }
+  loop.Look([reply, model](const Controller& controller) {
+    size_t n_replicas = 0;
+    for (const auto& [name, n] : controller.ReadyReplicas()) {
+      if (model.empty() || name == model) n_replicas += n;
+    }
     reply->Send({.status = n_replicas > 0 ? 200 : 503,
                  .body = Json{{"ready", n_replicas > 0}, {"replicas", n_replicas}}.dump()});
   });

@@ -15,9 +15,10 @@
 
 namespace trireme {
 
-// Answers GET /live, /ready and /health, which is /ready; false: it is none of them.
+// Answers GET /live, /ready, /ready/MODEL and /health, which is /ready; false: it is none of them.
 //   live:  the controller's loop turns, whatever replicas do; otherwise there is no answer
-//   ready: a replica is linked, which has then run a forward pass; otherwise 503
+//   ready: a replica (of the model) is linked, which has then run a forward pass, and is not being
+//          drained, nor is the controller; otherwise 503
 bool AnswerProbe(ControllerLoop& loop, const HttpRequest& request,
                  const std::shared_ptr<HttpReply>& reply);
 

@@ -43,7 +43,6 @@ void Controller::Refuse(uint64_t key, absl::Status status, Actions& out) {
 
 absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr model,
                                GenerateRequest& request, Actions& out) {
-  if (shut_down_) return Unavailable("the controller is shutting down");
   auto known = models_.find(model->name);
   if (known == models_.end() || known->second != model) {
     return Unavailable("model ", model->name, " has just been replaced: retry");
@@ -52,6 +51,7 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
     LedgerRequest* same = ledger_.FindRequest(request.tenant, request.request_id);
     if (same != nullptr) return Attach(now, key, *same, request, out);
   }
+  if (closed_) return Unavailable("the controller is shutting down");
   if (request.resume.has_value()) {
     return NotFound("there is no request ", request.request_id, " to go on with");
   }
@@ -427,7 +427,7 @@ Time Controller::NextTick() const {
 }
 
 void Controller::Shutdown(Time now, bool stop_replicas, Actions& out) {
-  shut_down_ = true;
+  closed_ = shut_down_ = true;
   const std::string why = options_.records
                               ? "the controller is shutting down: come back with request_id "
                               : "the controller is shutting down";

@@ -103,14 +103,20 @@ class Controller {
   void Tick(Time now, Actions& out);
   Time NextTick() const;  // Time::max(): nothing to wait for
 
+  // Refuses new requests from now on; those that are known go on.
+  void Close() { closed_ = true; }
+
   // Ends every request with UNAVAILABLE and refuses new ones. Replicas are sent home if
   // `stop_replicas`, else their links are closed so that they dial again.
   void Shutdown(Time now, bool stop_replicas, Actions& out);
 
   const RequestCounters& counters() const { return counters_; }
   const std::map<uint64_t, LinkedReplica>& replicas() const { return router_.replicas(); }
+  // By model: those that new requests may be given to; none once closed.
+  std::map<std::string, size_t> ReadyReplicas() const;
   int32_t ContextLength(const ServedModel& model) const { return router_.ContextLength(model); }
   size_t n_requests() const { return ledger_.n_requests(); }
+  size_t n_open() const { return ledger_.n_open(); }  // choices that have not ended
   size_t ledger_bytes() const { return ledger_.bytes(); }
   size_t n_running() const;  // choices that a replica has
   size_t n_waiting() const;  // choices that wait for one
@@ -201,7 +207,8 @@ class Controller {
 
   const ControllerOptions options_;
   const std::function<uint64_t()> random_;
-  bool shut_down_ = false;
+  bool closed_ = false;                // to new requests
+  bool shut_down_ = false;             // no request is left
   std::optional<std::string> outage_;  // why no replica will come soon
 
   Ledger ledger_;

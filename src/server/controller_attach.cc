@@ -91,7 +91,14 @@ absl::Status Controller::Attach(Time now, uint64_t client, LedgerRequest& reques
   for (LedgerEntry* entry : request.open) {
     if (!entry->link.has_value() && !entry->next_waiting.has_value()) Enqueue(now, *entry);
   }
-  DispatchNew(now, request, out);
+  // It may have missed the replica that it cannot go on with.
+  const uint64_t key = request.key;
+  for (const auto& [link, replica] : router_.replicas()) {
+    if (replica.model->name != request.model->name) continue;
+    AbortUnservable(now, replica, out);
+    break;
+  }
+  if (LedgerRequest* waits = ledger_.FindRequest(key)) DispatchNew(now, *waits, out);
   return absl::OkStatus();
 }
 

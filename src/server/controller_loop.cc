@@ -33,7 +33,8 @@ absl::Status CheckText(const ServedModel& model, const std::string& text, size_t
 
 constexpr size_t kSmallBytes = 1 << 10;   // tokenized about as soon as another thread wakes up
 constexpr size_t kLargeBytes = 64 << 10;  // a few milliseconds of tokenizing
-constexpr int kNice = 10;                 // a ninth of the processor where others want it, too
+constexpr Duration kBetweenCompactions = std::chrono::seconds(1);  // of a ledger that is full
+constexpr int kNice = 10;  // a ninth of the processor where others want it, too
 
 size_t PromptBytes(const GenerateRequest& request) {
   if (request.chat == nullptr) return request.text->size();
@@ -116,6 +117,16 @@ void ControllerLoop::Run() {
   }
 }
 
+void ControllerLoop::Close(std::function<void()> done) {
+  Post([this, done = std::move(done)](Time, Actions& out) {
+    core_.Close();
+    closed_ = done;
+    if (const size_t n = core_.n_open(); n > 0) {
+      out.push_back(WriteLog{false, StrCat("shutting down once ", n, " requests have ended")});
+    }
+  });
+}
+
 void ControllerLoop::Shutdown(bool stop_replicas) {
   Post([this, stop_replicas](Time now, Actions& out) { core_.Shutdown(now, stop_replicas, out); });
 }
@@ -159,6 +170,11 @@ absl::Status ControllerLoop::Restore() {
 
 // ---- Actions.
 
+nlohmann::ordered_json LossFields(const TellLost& lost) {
+  return {
+      {"link", lost.link}, {"plans_committed", lost.plans_committed}, {"requests", lost.requests}};
+}
+
 // What the actions have written down is on disk before any of them is done.
 void ControllerLoop::Write(Actions& actions) {
   std::vector<LedgerRecord> records;
@@ -175,15 +191,27 @@ void ControllerLoop::Write(Actions& actions) {
   }
 }
 
+// Whether the ledger takes one more request. Much of a full one may be of the past.
+absl::Status ControllerLoop::LedgerRoom(Time now) {
+  if (store_ == nullptr) return absl::OkStatus();
+  absl::Status room = store_->Ready();
+  if (room.ok() || now < next_compaction_) return room;
+  next_compaction_ = now + kBetweenCompactions;
+  if (!store_->Rewrite(core_.Records()).ok()) return room;
+  return store_->Ready();
+}
+
 void ControllerLoop::Perform(Actions& actions) {
   if (store_ != nullptr) Write(actions);
   for (Action& action : actions) {
     std::visit([this](auto& a) { Do(a); }, action);
   }
   actions.clear();
-  if (core_.replicas().size() == n_replicas_) return;
-  n_replicas_ = core_.replicas().size();
-  if (options_.on_replicas) options_.on_replicas(n_replicas_);
+  if (closed_ && core_.n_open() == 0) std::exchange(closed_, nullptr)();
+  std::map<std::string, size_t> ready = core_.ReadyReplicas();
+  if (ready == ready_) return;
+  ready_ = std::move(ready);
+  if (options_.on_ready) options_.on_ready(ready_);
 }
 
 ReplicaLink* ControllerLoop::FindLink(uint64_t link) {
@@ -203,8 +231,9 @@ void ControllerLoop::Do(Observe& a) {
   if (options_.on_observe) options_.on_observe(a);
 }
 void ControllerLoop::Do(TellLost& a) {
-  LogWithFields(spdlog::level::warn, a.line,
-                {{"link", a.link}, {"cause", a.reason}, {"requests", a.requests}});
+  nlohmann::ordered_json fields = LossFields(a);
+  fields["cause"] = a.reason;
+  LogWithFields(spdlog::level::warn, a.line, fields);
   if (a.number >= 0 && options_.on_lost) options_.on_lost(a);
 }
 void ControllerLoop::Do(SendSubmit& a) {
@@ -284,9 +313,7 @@ void ControllerLoop::Admit(uint64_t key, Time arrived, GenerateRequest request,
            Time now, Actions& out) mutable {
     if (!clients_.contains(key)) return;  // cancelled meanwhile
     if (!model.ok()) return core_.Refuse(key, model.status(), out);
-    if (store_ != nullptr) {
-      if (auto room = store_->Ready(); !room.ok()) return core_.Refuse(key, room, out);
-    }
+    if (auto room = LedgerRoom(now); !room.ok()) return core_.Refuse(key, room, out);
     core_.Generate(now, key, arrived, *std::move(model), std::move(request), out);
   });
 }

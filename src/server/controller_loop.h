@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "nlohmann/json_fwd.hpp"
 #include "server/controller.h"
 #include "server/ledger_store.h"
 #include "server/worker_pool.h"
@@ -36,6 +38,9 @@ class ReplicaLink {
   virtual void Close(const std::string& reason, bool rejected) = 0;
 };
 
+// For a line of the log about it.
+nlohmann::ordered_json LossFields(const TellLost& lost);
+
 class ControllerLoop {
  public:
   struct Options {
@@ -49,8 +54,8 @@ class ControllerLoop {
         watch;
     // All of these are called on the loop's thread.
     std::function<void(const Observe&)> on_observe;
-    // The number of linked replicas has changed.
-    std::function<void(size_t n_replicas)> on_replicas;
+    // How many replicas are ready, by model (Controller::ReadyReplicas), has changed.
+    std::function<void(const std::map<std::string, size_t>&)> on_ready;
     // For whoever started a replica (ReplicaInfo::number): it is linked; it is lost.
     std::function<void(int32_t number, uint64_t link)> on_linked;
     std::function<void(const TellLost&)> on_lost;
@@ -103,6 +108,9 @@ class ControllerLoop {
   void Look(std::function<void(const Controller&)> look);
   const ModelRegistry& models() const { return models_; }
 
+  // Refuses new requests; `done` once no other is under way.
+  void Close(std::function<void()> done);
+
   // Ends every request, refuses new ones, and sends the replicas home or leaves them to redial.
   void Shutdown(bool stop_replicas);
 
@@ -127,6 +135,7 @@ class ControllerLoop {
   void Do(AppendRecord&) {}  // done before the others
   void Do(WriteLog& a);
   void Write(Actions& actions);
+  absl::Status LedgerRoom(Time now);
   void TellDrained(uint64_t link, const absl::Status& status);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);
@@ -143,7 +152,9 @@ class ControllerLoop {
   std::unordered_map<uint64_t, EventCallback> clients_;
   std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
   std::unordered_multimap<uint64_t, std::function<void(absl::Status)>> draining_;  // by link
-  size_t n_replicas_ = 0;
+  std::map<std::string, size_t> ready_;                                            // as last told
+  std::function<void()> closed_;  // to be called once no request is open
+  Time next_compaction_;          // of a ledger that is full
 
   std::mutex mutex_;
   std::condition_variable news_;  // of the mailbox or `stopping_`

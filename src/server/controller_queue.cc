@@ -68,7 +68,7 @@ void Controller::Dispatch(Time now, const ModelPtr& model, Actions& out) {
 void Controller::DispatchNew(Time now, const LedgerRequest& request, Actions& out) {
   Dispatch(now, request.model, out);
   for (LedgerEntry* entry : request.open) {
-    if (!entry->link.has_value() && !router_.AnyServes(*entry)) TellWaiting(now, *entry, out);
+    if (!entry->link.has_value() && !router_.AnyTakes(*entry)) TellWaiting(now, *entry, out);
   }
 }
 
@@ -123,8 +123,11 @@ std::string Controller::WhyWaiting(const LedgerEntry& entry) const {
   if (entry.suspect()) {
     return StrCat("its last ", entry.losses, " replicas were lost; it will go on alone");
   }
-  if (router_.AnyServes(entry)) return StrCat("every replica of ", entry.model()->name, " is full");
+  if (router_.AnyTakes(entry)) return StrCat("every replica of ", entry.model()->name, " is full");
   const std::string what = StrCat("waiting for a replica of ", entry.model()->name);
+  if (!entry.pause.has_value() && router_.AnyOf(*entry.model())) {
+    return StrCat(what, "; those that are linked are drained, or cannot go on with it");
+  }
   if (!entry.pause.has_value()) return what;
   return StrCat(pauses_.at(*entry.pause).what, "; ", what);
 }

@@ -11,11 +11,13 @@ namespace trireme {
 namespace {
 
 std::string NameOf(const LinkedReplica& replica) {
-  std::string name = StrCat("replica ", replica.link, " of ", replica.info.model);
+  std::string name = "replica ";
+  if (replica.info.number >= 0) name += StrCat(replica.info.number, " ");
+  name += StrCat("of ", replica.info.model, " (link ", replica.link);
   if (!replica.info.hosts.empty() && !replica.info.rank_pids.empty()) {
-    name += StrCat(" (", replica.info.hosts[0], " pid ", replica.info.rank_pids[0], ")");
+    name += StrCat(", ", replica.info.hosts[0], " pid ", replica.info.rank_pids[0]);
   }
-  return name;
+  return name + ")";
 }
 
 // ": a, b, c …"
@@ -112,6 +114,16 @@ void Controller::Outage(Time now, const std::string& why, Actions& out) {
   }
 }
 
+std::map<std::string, size_t> Controller::ReadyReplicas() const {
+  std::map<std::string, size_t> ready;
+  for (const auto& [name, model] : models_) ready[name] = 0;
+  if (closed_) return ready;
+  for (const auto& [link, replica] : router_.replicas()) {
+    if (!replica.draining) ++ready[replica.model->name];
+  }
+  return ready;
+}
+
 std::vector<std::string> Controller::RequestsOn(const LinkedReplica& replica) const {
   std::map<uint64_t, std::string> ids;  // by key
   for (const auto& [sequence, id] : replica.running) {
@@ -156,6 +168,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
   const uint64_t link = replica.link;
   const uint64_t instance = replica.instance;
   const int32_t number = replica.info.number;
+  const int64_t plans_committed = replica.stats.steps;
   const bool isolating = replica.isolating;
   const bool sent_home = replica.sent_home;
   const std::string name = NameOf(replica);
@@ -178,6 +191,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
                .number = number,
                .line = StrCat(what, "; it had ", requests.size(), " requests", Names(requests)),
                .reason = reason,
+               .plans_committed = plans_committed,
                .silent = loss == Loss::kSilent,
                .requests = requests});
 

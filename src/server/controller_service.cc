@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
 #include "base/log.h"
 #include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -196,8 +198,7 @@ class ControlService : public v1::Control::CallbackService {
     response->set_has_tokenizer(model.tokenizer != nullptr);
     response->set_dtype(model.dtype);
     response->set_activations(model.activations);
-    response->set_replicas_ready(static_cast<int32_t>(std::ranges::count_if(
-        controller.replicas(), [&](const auto& r) { return r.second.info.model == model.name; })));
+    response->set_replicas_ready(static_cast<int32_t>(controller.ReadyReplicas()[model.name]));
     response->set_server_version(version_);
   }
 
@@ -239,10 +240,10 @@ struct ControllerService::Impl {
               .open_ledger = OpensLedger(options.ledger_dir),
               .watch = Watch(),
               .on_observe = [this](const Observe& observed) { metrics.Add(observed); },
-              .on_replicas =
-                  [this, tell = options.on_replicas](size_t n) {
-                    SetReady(n > 0);
-                    if (tell) tell(n);
+              .on_ready =
+                  [this, tell = options.on_ready](const std::map<std::string, size_t>& now_ready) {
+                    SetReady(now_ready);
+                    if (tell) tell(now_ready);
                   },
               .on_linked = options.on_linked,
               .on_lost = options.on_lost}),
@@ -257,21 +258,23 @@ struct ControllerService::Impl {
     };
   }
 
-  void SetReady(bool now_ready) {
+  void SetReady(const std::map<std::string, size_t>& now_ready) {
     std::lock_guard lock(mutex);
     ready = now_ready;
     ShowHealth();
   }
 
   void ShowHealth() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex) {
+    const bool any = std::ranges::any_of(ready, [](const auto& model) { return model.second > 0; });
     for (grpc::HealthCheckServiceInterface* health : healths) {
-      health->SetServingStatus("", ready);
-      health->SetServingStatus(v1::Inference::service_full_name(), ready);
+      health->SetServingStatus("", any);
+      health->SetServingStatus(v1::Inference::service_full_name(), any);
+      for (const auto& [model, n] : ready) health->SetServingStatus(model, n > 0);
     }
   }
 
   std::mutex mutex;
-  bool ready ABSL_GUARDED_BY(mutex) = false;
+  std::map<std::string, size_t> ready ABSL_GUARDED_BY(mutex);  // replicas, by model
   // The servers'.
   std::vector<grpc::HealthCheckServiceInterface*> healths ABSL_GUARDED_BY(mutex);
 
@@ -359,6 +362,12 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
 }
 
 void ControllerService::Outage(const std::string& why) { impl_->loop.Outage(why); }
+
+void ControllerService::Drain(Duration most) {
+  auto idle = std::make_shared<absl::Notification>();
+  impl_->loop.Close([idle] { idle->Notify(); });
+  idle->WaitForNotificationWithTimeout(absl::FromChrono(most));
+}
 
 void ControllerService::Stop(bool stop_replicas) {
   if (impl_->server == nullptr) return;

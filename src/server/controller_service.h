@@ -4,6 +4,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -29,9 +30,8 @@ class ControllerService {
     ControllerOptions core;
     int tokenizer_threads = 2;
     Duration write_timeout = std::chrono::seconds(30);  // for one that a client does not read
-    // The number of linked replicas has changed; on a thread of the controller's, must not block.
-    std::function<void(size_t n_replicas)> on_replicas;
-    // See ControllerLoop::Options.
+    // See ControllerLoop::Options: on a thread of the controller's, must not block.
+    std::function<void(const std::map<std::string, size_t>& ready)> on_ready;
     std::function<void(int32_t number, uint64_t link)> on_linked;
     std::function<void(const TellLost&)> on_lost;
   };
@@ -49,6 +49,9 @@ class ControllerService {
 
   // No replica will come soon: see Controller::Outage.
   void Outage(const std::string& why);
+
+  // Refuses new requests; returns once no other is under way, or after `most`.
+  void Drain(Duration most);
 
   // Ends every request with UNAVAILABLE and sends the replicas home, or leaves them to redial.
   void Stop(bool stop_replicas);

@@ -267,10 +267,11 @@ absl::Status LedgerFile::Rewrite(std::span<const LedgerRecord> records) {
   std::string bytes = Header();
   for (const LedgerRecord& record : records) PutRecord(record, bytes);
   if (auto status = Replace(bytes); !status.ok()) {
-    live_ = size_;  // it grows on, and this is tried again later
+    rewrite_above_ = size_ + options_.rewrite_bytes;  // it grows on, and this is tried again
     return Annotate(status, "the ledger cannot be rewritten");
   }
   live_ = size_ = reserved_ = bytes.size();
+  rewrite_above_ = 0;
   pending_.clear();
   Write();
   return absl::OkStatus();
@@ -282,6 +283,12 @@ absl::Status LedgerFile::Replace(const std::string& bytes) {
   if (file < 0) return SystemError(fresh);
   for (size_t at = 0; at < bytes.size();) {
     const ssize_t n = write(file, bytes.data() + at, bytes.size() - at);
+    if (n < 0 && errno == ENOSPC && reserved_ > size_ &&
+        bytes.size() <= options_.reserve_bytes / 2) {
+      // What is set aside is room enough.
+      reserved_ = size_;
+      if (ftruncate(file_, static_cast<off_t>(size_)) == 0) continue;
+    }
     if (n < 0) {
       const absl::Status status = SystemError(fresh);
       close(file);
@@ -344,7 +351,7 @@ absl::Status LedgerFile::Ready() {
 }
 
 bool LedgerFile::WantsRewrite() const {
-  return file_ >= 0 && size_ > 2 * live_ + options_.rewrite_bytes;
+  return file_ >= 0 && size_ > std::max(2 * live_ + options_.rewrite_bytes, rewrite_above_);
 }
 
 }  // namespace trireme

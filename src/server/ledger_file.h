@@ -49,10 +49,11 @@ class LedgerFile : public LedgerStore {
   std::vector<LedgerRecord> records_;  // read at start
   int lock_ = -1;
   int file_ = -1;
-  std::string pending_;  // to be written
-  size_t size_ = 0;      // bytes written
-  size_t live_ = 0;      // of them, when it was last rewritten
-  size_t reserved_ = 0;  // bytes that the disk has promised, with those written
+  std::string pending_;       // to be written
+  size_t size_ = 0;           // bytes written
+  size_t live_ = 0;           // of them, when it was last rewritten
+  size_t rewrite_above_ = 0;  // bytes, after a rewrite that failed
+  size_t reserved_ = 0;       // bytes that the disk has promised, with those written
   bool full_ = false;
 };
 

@@ -79,6 +79,11 @@ bool Router::AnyServes(const LedgerEntry& entry) const {
   return std::ranges::any_of(replicas_, [&](const auto& r) { return r.second.Serves(entry); });
 }
 
+bool Router::AnyTakes(const LedgerEntry& entry) const {
+  return std::ranges::any_of(
+      replicas_, [&](const auto& r) { return !r.second.draining && r.second.Serves(entry); });
+}
+
 bool Router::AnyHasRoom(const ServedModel& model) const {
   return std::ranges::any_of(replicas_, [&](const auto& r) {
     return r.second.model.get() == &model && r.second.HasRoom();

@@ -60,6 +60,7 @@ class Router {
   LinkedReplica* PickAlone(const LedgerEntry& entry);
 
   bool AnyServes(const LedgerEntry& entry) const;
+  bool AnyTakes(const LedgerEntry& entry) const;  // serves it, and is not being drained
   bool AnyHasRoom(const ServedModel& model) const;
   bool AnyOf(const ServedModel& model) const;
 

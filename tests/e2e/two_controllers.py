@@ -16,7 +16,7 @@ folder = pathlib.Path(tempfile.mkdtemp())
 
 
 def start_controller(name, address="127.0.0.1:0"):
-    controller = Controller("--ledger-dir", str(folder / name), grpc_addr=address)
+    controller = Controller("--ledger-dir", str(folder / name), "--drain-timeout", "0", grpc_addr=address)
     controller.name = name
     return controller
 

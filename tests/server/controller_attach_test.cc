@@ -226,6 +226,20 @@ TEST(ControllerAttachTest, WithoutDetachTheNextControllerRunsItOnceItsClientIsBa
   EXPECT_EQ(bench.clients[back].ids, Expected(request));
 }
 
+TEST(ControllerAttachTest, AClientThatComesBackAfterAReplicaOfOtherWeightsIsToldSo) {
+  CoreBench bench(Recording());
+  const uint64_t link = bench.Up();
+  const auto request = Request(12);
+  const uint64_t key = bench.Generate(request);
+  bench.Step(link);
+  bench.Restart(bench.records.size());
+  bench.Up(test::Info("tiny", "f2"));
+  const uint64_t back = bench.ComeBack(key, request);
+  EXPECT_EQ(ErrorOf(bench.clients[back]), StatusCode::kAborted);
+  bench.Advance(9);
+  bench.ExpectEmpty();
+}
+
 TEST(ControllerAttachTest, TheNextControllerCancelsWhatNobodyComesBackFor) {
   CoreBench bench(Recording());
   bench.Up();

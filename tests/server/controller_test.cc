@@ -708,6 +708,39 @@ TEST(ControllerTest, ADrainedReplicaWithoutWorkLeavesAtOnceAndRequestsWaitForThe
   EXPECT_EQ(bench.clients[key].ids, Expected(request));
 }
 
+TEST(ControllerTest, ReplicasAreReadyByModelUnlessTheyAreDrained) {
+  using testing::UnorderedElementsAre;
+  CoreBench bench;
+  EXPECT_THAT(bench.core.ReadyReplicas(), IsEmpty());
+  const uint64_t first = bench.Up();
+  bench.Up(Info("other"));
+  const std::string name = Info().model;
+  EXPECT_THAT(bench.core.ReadyReplicas(), UnorderedElementsAre(Pair(name, 1u), Pair("other", 1u)));
+  GenerateRequest request = Request("once", 9);
+  request.model = name;
+  bench.Generate(request);
+  ASSERT_TRUE(bench.Drain(first).ok());
+  EXPECT_THAT(bench.core.ReadyReplicas(), UnorderedElementsAre(Pair(name, 0u), Pair("other", 1u)));
+  const uint64_t waits = bench.Generate(request);
+  EXPECT_THAT(bench.clients[waits].last_waiting, HasSubstr("drained"));
+}
+
+TEST(ControllerTest, OnceClosedItRefusesNewRequestsAndGoesOnWithTheOthers) {
+  CoreBench bench;
+  bench.Up();
+  const auto request = Request("once", 9);
+  const uint64_t key = bench.Generate(request);
+  bench.core.Close();
+  const uint64_t late = bench.Generate(request);
+  ASSERT_TRUE(bench.clients[late].error.has_value());
+  EXPECT_EQ(bench.clients[late].error->code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(bench.core.ReadyReplicas().begin()->second, 0u);
+  EXPECT_EQ(bench.core.n_open(), 1u);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[key].ids, Expected(request));
+  EXPECT_EQ(bench.core.n_open(), 0u);
+}
+
 TEST(ControllerTest, AnOperatorEndsARequestByItsId) {
   CoreBench bench;
   const uint64_t link = bench.Up();
@@ -918,6 +951,49 @@ TEST(ControllerTest, AProcessThatDialsAgainWasNotEndedByItsRequests) {
   bench.RunToEnd();
   EXPECT_EQ(bench.clients[one].ids, Expected(request));
   EXPECT_EQ(bench.clients[two].ids, Expected(request));
+}
+
+TEST(ControllerTest, AProcessThatDialsAgainAfterItsLinkBrokeIsNoLoss) {
+  CoreBench bench;
+  const auto request = Request("a", 60);
+  uint64_t link = bench.Up(Info(), 77);
+  const uint64_t one = bench.Generate(request), two = bench.Generate(request);
+  for (int i = 0; i < 5; ++i) {
+    bench.Step(link);
+    bench.Down(link, "the connection broke");
+    link = bench.Up(Info(), 77);
+    EXPECT_EQ(bench.KeysOn(link).size(), 2u) << "no suspect";
+  }
+  // Those that did end it are suspects after two.
+  bench.Down(link);
+  bench.Up(Info(), 78);
+  bench.Down(bench.core.replicas().begin()->first);
+  bench.Up(Info(), 79);
+  EXPECT_THAT(bench.KeysOn(bench.core.replicas().begin()->first), ElementsAre(one));
+  // One that waited alone joins the other as soon as its process is back.
+  bench.Up(Info(), 78);
+  bench.RunToEnd();
+  EXPECT_EQ(bench.clients[one].ids, Expected(request));
+  EXPECT_EQ(bench.clients[two].ids, Expected(request));
+  bench.ExpectEmpty();
+}
+
+TEST(ControllerTest, ALossIsToldWithTheRequestsThatTheReplicaHad) {
+  CoreBench bench;
+  ReplicaInfo info = Info();
+  info.number = 3;
+  const uint64_t link = bench.Up(info);
+  auto request = Request("a", 60);
+  for (const char* id : {"x", "y"}) {
+    request.request_id = id;
+    bench.Generate(request);
+  }
+  bench.Down(link, "killed");
+  ASSERT_EQ(bench.lost.size(), 1u);
+  EXPECT_EQ(bench.lost[0].number, 3);
+  EXPECT_EQ(bench.lost[0].reason, "killed");
+  EXPECT_THAT(bench.lost[0].requests, ElementsAre("x", "y"));
+  EXPECT_THAT(bench.lost[0].line, HasSubstr("replica 3 of "));
 }
 
 TEST(ControllerTest, WhoeverStartedASilentReplicaIsTold) {

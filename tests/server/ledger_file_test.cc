@@ -208,5 +208,22 @@ TEST_F(LedgerFileTest, AFullDiskRefusesAdmissionAndLosesNothing) {
   EXPECT_EQ(Open()->TakeRecords().size(), 1000u);
 }
 
+TEST_F(LedgerFileTest, AFullOneThatIsRewrittenHasRoomAgain) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  options_.reserve_bytes = 2048;
+  auto file = Open();
+  ASSERT_TRUE(file->Rewrite({}).ok());
+  const rlimit full{.rlim_cur = 4096, .rlim_max = before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &full), 0);
+  for (uint64_t i = 0; i < 1000; ++i) file->Append(std::vector<LedgerRecord>{GoneRecord{i}});
+  EXPECT_EQ(file->Ready().code(), StatusCode::kResourceExhausted);
+  EXPECT_TRUE(file->Rewrite(std::vector<LedgerRecord>{GoneRecord{7}}).ok());
+  EXPECT_TRUE(file->Ready().ok());
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
+  file.reset();
+  EXPECT_EQ(Open()->TakeRecords().size(), 1u);
+}
+
 }  // namespace
 }  // namespace trireme
