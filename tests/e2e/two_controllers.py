@@ -35,10 +35,11 @@ def client(controller, i):
 
 def start_all():
     """Streams of both, under way."""
-    before = {c.name: c.stats()["requests"]["completion_tokens"] for c in controllers}
+    before = {c.name: c.stats()["requests"] for c in controllers}
     clients = {c.name: [client(c, i) for i in range(N_STREAMS)] for c in controllers}
     for c in controllers:
-        c.await_stats(lambda s: s["requests"]["completion_tokens"] > before[c.name] + N_STREAMS,
+        c.await_stats(lambda s: s["requests"]["accepted"] == before[c.name]["accepted"] + N_STREAMS
+                      and s["requests"]["completion_tokens"] > before[c.name]["completion_tokens"] + N_STREAMS,
                       "its streams were under way")
     return clients
 
