@@ -18,8 +18,8 @@ absl::Status WriteFile(const std::string& path, std::string_view contents);
 
 bool FileExists(const std::string& path);
 
-// Lets this process have as many files and sockets open as the system lets it.
-void RaiseOpenFileLimit();
+// Lets this process have as many files and sockets open as the system lets it; how many these are.
+size_t RaiseOpenFileLimit();
 
 // An open file for positioned reads; closed when destroyed. Thread-safe.
 class RandomAccessFile {

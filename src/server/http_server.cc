@@ -4,6 +4,7 @@
 #include <array>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <set>
 #include <thread>
 #include <utility>
@@ -28,6 +29,8 @@ namespace http = beast::http;
 using asio::ip::tcp;
 using boost::system::error_code;
 
+constexpr std::chrono::milliseconds kPause{100};  // in accepting, after an error
+
 HttpRequest ToRequest(http::request<http::string_body>&& message) {
   HttpRequest request;
   request.method = std::string(message.method_string());
@@ -44,6 +47,19 @@ HttpRequest ToRequest(http::request<http::string_body>&& message) {
 
 }  // namespace
 
+// Tells the first of many events, which come less than ten seconds apart.
+class Episodes {
+ public:
+  bool Begins() {
+    const Clock::time_point now = Clock::now();
+    return std::exchange(last_, now) < now - std::chrono::seconds(10);
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point last_ = Clock::time_point::min();
+};
+
 class HttpConnection;
 
 struct HttpServer::Impl {
@@ -55,6 +71,8 @@ struct HttpServer::Impl {
 
   absl::Status Listen();
   void Accept();
+  void AcceptLater(error_code why);
+  bool HasRoom();
   std::shared_ptr<SSL_CTX> Tls();
 
   const Options options;
@@ -66,7 +84,10 @@ struct HttpServer::Impl {
   std::string address;
   std::vector<std::thread> threads;
 
-  // The accepting handler's alone: the context, and the certificates that it was made of.
+  // The accepting handler's alone.
+  asio::steady_timer pause{context};
+  Episodes failing, full;
+  // The context, and the certificates that it was made of.
   std::shared_ptr<SSL_CTX> tls;
   std::shared_ptr<const TlsPem> pem;
 };
@@ -417,12 +438,38 @@ std::shared_ptr<SSL_CTX> HttpServer::Impl::Tls() {
 void HttpServer::Impl::Accept() {
   acceptor.async_accept(asio::make_strand(context), [this](error_code error, tcp::socket socket) {
     if (error == asio::error::operation_aborted) return;
-    if (!error && n_connections < options.max_connections) {
+    if (error) return AcceptLater(error);
+    if (HasRoom()) {
       socket.set_option(tcp::no_delay(true), error);
       std::make_shared<HttpConnection>(std::move(socket), *this)->Start();
     }
     Accept();
   });
+}
+
+// Such as without a file descriptor that is free, when each further attempt fails at once: until
+// there is one, who dials waits.
+void HttpServer::Impl::AcceptLater(error_code why) {
+  if (failing.Begins()) {
+    const bool files = why == asio::error::no_descriptors || why.value() == ENFILE;
+    spdlog::warn("{} takes no HTTP connections for now: {}{}", address, why.message(),
+                 files ? "; raise the limit (ulimit -n) or lower --max-connections" : "");
+  }
+  pause.expires_after(kPause);
+  pause.async_wait([this](error_code error) {
+    if (!error) Accept();
+  });
+}
+
+bool HttpServer::Impl::HasRoom() {
+  if (n_connections < options.max_connections) return true;
+  if (full.Begins()) {
+    spdlog::warn(
+        "{} has {} HTTP connections, as many as it takes (--max-connections): more are "
+        "closed at once",
+        address, options.max_connections);
+  }
+  return false;
 }
 
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -3,17 +3,23 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <ctime>
 #include <future>
 #include <mutex>
+#include <thread>
 
+#include "base/log.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "openssl/err.h"
 #include "openssl/ssl.h"
+#include "spdlog/sinks/base_sink.h"
 #include "tests/server/certificates.h"
 
 namespace trireme {
@@ -213,6 +219,70 @@ TEST_P(HttpServerTest, AConnectionThatItsClientClosesIsNotKept) {
     answer = client.Try(request) ? client.ReadUntil("GET /a") : "";
   }
   EXPECT_THAT(answer, StartsWith("HTTP/1.1 200"));
+}
+
+// Holds the log's lines while it lives, beginning before the server's threads.
+class LogLines {
+ public:
+  LogLines() : before_(spdlog::default_logger()) {
+    spdlog::set_default_logger(std::make_shared<spdlog::logger>("test", sink_));
+  }
+  ~LogLines() { spdlog::set_default_logger(before_); }
+
+  int Count(const std::string& part) {
+    std::lock_guard lock(sink_->mutex);
+    return static_cast<int>(std::ranges::count_if(
+        sink_->lines, [&](const std::string& line) { return line.find(part) != line.npos; }));
+  }
+
+ private:
+  struct Sink : spdlog::sinks::base_sink<spdlog::details::null_mutex> {
+    void sink_it_(const spdlog::details::log_msg& message) override {
+      std::lock_guard lock(mutex);
+      lines.emplace_back(message.payload.begin(), message.payload.end());
+    }
+    void flush_() override {}
+    std::mutex mutex;
+    std::vector<std::string> lines ABSL_GUARDED_BY(mutex);
+  };
+  const std::shared_ptr<Sink> sink_ = std::make_shared<Sink>();
+  const std::shared_ptr<spdlog::logger> before_;
+};
+
+// Seconds of a processor that this process has taken.
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+TEST_P(HttpServerTest, WithoutAFileDescriptorWhoDialsWaitsAndNothingSpins) {
+  LogLines log;
+  auto server = StartServer(Echo);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(0);
+  close(next);
+  const rlimit room_for_one{static_cast<rlim_t>(next) + 1, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &room_for_one), 0);
+  auto client = std::make_unique<Client>(*server, /*tls=*/false);  // the one
+  while (log.Count("takes no HTTP connections") == 0) std::this_thread::yield();
+  const double cpu = CpuSeconds();
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));  // some attempts
+  EXPECT_LT(CpuSeconds() - cpu, 0.1);
+  EXPECT_EQ(log.Count("takes no HTTP connections for now: Too many open files; raise"), 1);
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  if (tls()) client = std::make_unique<Client>(*server, /*tls=*/true);
+  client->Write("GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+  EXPECT_THAT(client->ReadAll(), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_P(HttpServerTest, ConnectionsBeyondItsMostAreClosedAndTheLogSaysSoOnce) {
+  LogLines log;
+  auto server = StartServer(Echo, {.max_connections = 1});
+  Client first(*server, tls());
+  first.Write("GET /a HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_THAT(first.ReadUntil("GET /a"), StartsWith("HTTP/1.1 200"));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(Client(*server, /*tls=*/false).ReadAll(), "");
+  }
+  EXPECT_EQ(log.Count("has 1 HTTP connections, as many as it takes (--max-connections)"), 1);
 }
 
 // A stream of the chunks that the test gives.
