@@ -31,7 +31,8 @@ using boost::system::error_code;
 
 constexpr std::chrono::milliseconds kPause{100};  // in accepting, after an error
 
-HttpRequest ToRequest(http::request<http::string_body>&& message) {
+// All but its body.
+HttpRequest HeadOf(const http::request<http::string_body>& message) {
   HttpRequest request;
   request.method = std::string(message.method_string());
   const std::string target(message.target());
@@ -41,7 +42,6 @@ HttpRequest ToRequest(http::request<http::string_body>&& message) {
     std::ranges::transform(name, name.begin(), [](unsigned char c) { return std::tolower(c); });
     request.headers.emplace(std::move(name), std::string(field.value()));
   }
-  request.body = std::move(message.body());
   return request;
 }
 
@@ -66,6 +66,7 @@ struct HttpServer::Impl {
   Impl(Options o, Handler h)
       : options(std::move(o)),
         handler(std::move(h)),
+        bodies(std::make_shared<ByteBudget>(options.max_bodies_bytes)),
         acceptor(context),
         guard(context.get_executor()) {}
 
@@ -77,6 +78,7 @@ struct HttpServer::Impl {
 
   const Options options;
   const Handler handler;
+  const std::shared_ptr<ByteBudget> bodies;
   std::atomic<size_t> n_connections = 0;
   asio::io_context context;
   tcp::acceptor acceptor;
@@ -148,6 +150,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     parser_->header_limit(static_cast<uint32_t>(server_.options.max_header_bytes));
     parser_->body_limit(server_.options.max_body_bytes);
     if (buffer_.size() > 0) return ReadRequest();  // it has begun with the one before
+    if (buffer_.capacity() > kFirstBytes) buffer_.shrink_to_fit();  // it may be long until then
     CloseWhenIdle();
     ReadAhead();
   }
@@ -179,24 +182,60 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     stream_.tcp().expires_after(server_.options.header_timeout);
     http::async_read_header(stream_, buffer_, *parser_,
                             [self = shared_from_this()](error_code error, size_t) {
-                              error ? self->HandleRequest(error) : self->InviteBody();
+                              error ? self->HandleRequest(error) : self->AdmitBody();
                             });
+  }
+
+  void AdmitBody() {
+    if (parser_->is_done()) return HandleRequest({});
+    if (server_.options.admit) {
+      if (auto status = server_.options.admit(HeadOf(parser_->get())); !status.ok()) {
+        return RefuseBody(status);
+      }
+    }
+    parser_->eager(true);
+    share_ = std::make_shared<ByteShare>(server_.bodies);
+    if (parser_->content_length().value_or(0) > server_.bodies->left()) {
+      return RefuseBody(BodiesAreFull());
+    }
+    InviteBody();
   }
 
   // A client may wait to be told that its body will be read (RFC 9110, 10.1.1).
   void InviteBody() {
     const bool waits = beast::iequals(parser_->get()[http::field::expect], "100-continue");
-    if (!waits || parser_->is_done() || buffer_.size() > 0) return ReadBody();
+    if (!waits || buffer_.size() > 0) return ReadBody();
     asio::async_write(stream_, asio::buffer(kContinue),
                       [self = shared_from_this()](error_code error, size_t) {
                         error ? self->HandleRequest(error) : self->ReadBody();
                       });
   }
 
+  // As long as the bodies of all together leave room: it counts with twice of what has come, so
+  // that nobody takes that room by announcing a body.
   void ReadBody() {
-    http::async_read(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](error_code error, size_t) { self->HandleRequest(error); });
+    const size_t n_bytes = parser_->get().body().size();
+    if (!share_->Resize(std::min(BodyBytes(), std::max(kFirstShare, 2 * n_bytes)))) {
+      return RefuseBody(BodiesAreFull());
+    }
+    http::async_read_some(stream_, buffer_, *parser_,
+                          [self = shared_from_this()](error_code error, size_t) {
+                            if (error || self->parser_->is_done())
+                              return self->HandleRequest(error);
+                            self->ReadBody();
+                          });
+  }
+
+  // At most.
+  size_t BodyBytes() const {
+    const auto announced = parser_->content_length();
+    return announced ? static_cast<size_t>(*announced) : server_.options.max_body_bytes;
+  }
+
+  absl::Status BodiesAreFull() const {
+    return ResourceExhausted("the requests that are being read take all of the ",
+                             server_.bodies->max_bytes(),
+                             " bytes that their bodies may: retry later");
   }
 
   void HandleRequest(error_code error) {
@@ -217,22 +256,48 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
       return Refuse(400, StrCat("this is not HTTP: ", error.message()));
     }
     if (error) return;
-    head_only_ = parser_->get().method() == http::verb::head;
-    version_ = parser_->get().version();
-    HttpRequest request = ToRequest(parser_->release());
+    HttpRequest request = TakeHead();
+    request.body = std::move(parser_->get().body());
+    if (share_ != nullptr) share_->Resize(request.body.size());
+    request.share = std::move(share_);
     parser_.reset();
-    if (head_only_) request.method = "GET";
     answering_ = true;
     ReadAhead();
     server_.handler(std::move(request), MakeReply());
   }
 
+  HttpRequest TakeHead() {
+    HttpRequest head = HeadOf(parser_->get());
+    version_ = parser_->get().version();
+    head_only_ = parser_->get().method() == http::verb::head;
+    if (head_only_) head.method = "GET";
+    return head;
+  }
+
   std::shared_ptr<HttpReply> MakeReply();
+
+  // The connection ends with that.
+  void RefuseBody(const absl::Status& why) {
+    if (!server_.options.refuse) return Refuse(429, Message(why));
+    const HttpRequest head = TakeHead();
+    ++exchange_;
+    EndReading();
+    server_.options.refuse(head, why, MakeReply());
+  }
 
   // What is wrong with the connection's bytes; it ends with that.
   void Refuse(int status, const std::string& why) {
-    answering_ = true;
+    EndReading();
     DoSend({.status = status, .content_type = "text/plain", .body = why + "\n"});
+  }
+
+  void EndReading() {
+    parser_.reset();
+    share_.reset();
+    keep_alive_ = false;
+    answering_ = true;
+    unread_ = true;
+    stream_.tcp().expires_never();
   }
 
   // ---- Answers.
@@ -255,10 +320,11 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void DoStream(HttpAnswer answer, std::function<HttpReply::Chunk()> next) {
     if (gone_) return;
     next_ = std::move(next);
+    if (!IsChunked()) keep_alive_ = false;
     auto message = std::make_shared<http::response<http::empty_body>>(
         http::int_to_status(static_cast<unsigned>(answer.status)), version_);
     Fill(*message, answer);
-    message->chunked(true);
+    message->chunked(IsChunked());
     auto serializer = std::make_shared<http::response_serializer<http::empty_body>>(*message);
     writing_ = true;
     stream_.tcp().expires_after(server_.options.write_timeout);
@@ -283,6 +349,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
       if (error) return self->Lose(error);
       last ? self->EndAnswer() : self->WriteNext();
     };
+    if (!IsChunked()) return asio::async_write(stream_, asio::buffer(bytes_), written);
     if (bytes_.empty()) return asio::async_write(stream_, http::make_chunk_last(), written);
     const auto bytes = http::make_chunk(asio::const_buffer(bytes_.data(), bytes_.size()));
     if (!chunk.last) return asio::async_write(stream_, bytes, written);
@@ -292,6 +359,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
                         asio::async_write(self->stream_, http::make_chunk_last(), written);
                       });
   }
+
+  // HTTP/1.0 knows no chunks: there a stream ends with its connection.
+  bool IsChunked() const { return version_ >= 11; }
 
   template <typename Message>
   void Fill(Message& message, const HttpAnswer& answer) {
@@ -305,8 +375,26 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     on_gone_ = nullptr;
     next_ = nullptr;
     if (keep_alive_) return AwaitRequest();
-    if (stream_.tls() == nullptr) return Close();
-    stream_.AsyncGoodbye([self = shared_from_this()](error_code, size_t) { self->Close(); });
+    if (stream_.tls() == nullptr) return Leave();
+    stream_.AsyncGoodbye([self = shared_from_this()](error_code, size_t) { self->Leave(); });
+  }
+
+  // What a client still sends that is not read is thrown away for a while: it would be told that
+  // the connection is reset, and not read its answer (RFC 9112, 9.6).
+  void Leave() {
+    if (!unread_) return Close();
+    error_code ignored;
+    stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
+    stream_.tcp().expires_after(server_.options.header_timeout);
+    Discard();
+  }
+
+  void Discard() {
+    buffer_.clear();
+    stream_.tcp().async_read_some(buffer_.prepare(kFirstBytes),
+                                  [self = shared_from_this()](error_code error, size_t) {
+                                    error ? self->Close() : self->Discard();
+                                  });
   }
 
   void Close() {
@@ -336,6 +424,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   static constexpr size_t kFirstBytes = 4096;
+  static constexpr size_t kFirstShare = 64 << 10;          // of a body of which nothing has come
   static constexpr std::string_view kHttp2Start = "PRI ";  // RFC 9113, 3.4; no method of HTTP/1.1's
   static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -350,12 +439,14 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   asio::steady_timer timer_;  // of idleness, which reads and writes do not bound
   beast::flat_buffer buffer_;
   std::optional<http::request_parser<http::string_body>> parser_;
+  std::shared_ptr<ByteShare> share_;  // of the body that is being read
   unsigned version_ = 11;
   bool keep_alive_ = false;
   bool head_only_ = false;
   bool answering_ = false;
   bool reading_ = false;  // ahead
   bool gone_ = false;
+  bool unread_ = false;    // is what comes still, when the connection ends
   uint64_t exchange_ = 0;  // its number, by which a reply that comes late is known
   std::function<HttpReply::Chunk()> next_;
   std::function<void()> on_gone_;

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "base/status.h"
+#include "server/byte_budget.h"
 #include "server/tls.h"
 
 namespace trireme {
@@ -20,6 +21,7 @@ struct HttpRequest {
   std::string path;                            // without the query
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
+  std::shared_ptr<const ByteShare> share;  // that the body has of max_bodies_bytes; null: no body
 };
 
 struct HttpAnswer {
@@ -59,10 +61,19 @@ class HttpServer {
     size_t max_connections = 20000;                   // beyond, new ones are closed at once
     size_t max_header_bytes = 64u << 10;              // beyond: 431
     size_t max_body_bytes = 32u << 20;                // beyond: 413
+    size_t max_bodies_bytes = 256u << 20;             // of all HttpRequests there are; beyond: 429
     std::shared_ptr<TlsStore> tls;                    // null: plain HTTP
     std::chrono::milliseconds header_timeout{10000};  // from a request's first byte to its last
     std::chrono::milliseconds idle_timeout{75000};    // between requests of a connection
     std::chrono::nanoseconds write_timeout{30'000'000'000};  // for one that a client does not read
+    // Asked before a body is read, with what comes before it: an error refuses the request. Null:
+    // nothing is refused so. Like the handler, it must not block.
+    std::function<absl::Status(const HttpRequest& head)> admit;
+    // Answers a request whose body is not read, by `admit` or because others take too much
+    // (RESOURCE_EXHAUSTED). Its connection ends with that. Null: 429.
+    std::function<void(const HttpRequest& head, const absl::Status& why,
+                       std::shared_ptr<HttpReply> reply)>
+        refuse;
     // Takes over a connection without TLS that begins as HTTP/2's do, all of it still to be read,
     // on a thread of the server's; null: it is answered that this is no HTTP/1.1.
     std::function<void(int fd)> on_http2;

@@ -11,6 +11,7 @@
 #include "server/event_buffer.h"
 #include "server/json_body.h"
 #include "server/openai.h"
+#include "server/retry_after.h"
 
 namespace trireme {
 
@@ -38,7 +39,7 @@ void SendJson(HttpReply& reply, const Json& json) {
 void SendError(HttpReply& reply, const absl::Status& status, const std::string& param = "") {
   OpenAiError error = ToOpenAiError(status, param);
   HttpAnswer answer{.status = error.http_status, .body = std::move(error.body)};
-  if (error.http_status == 429 || error.http_status == 503) answer.headers["Retry-After"] = "1";
+  if (const auto wait = RetryAfter(status)) answer.headers["Retry-After"] = StrCat(wait->count());
   reply.Send(std::move(answer));
 }
 
@@ -158,6 +159,13 @@ absl::StatusOr<std::unique_ptr<HttpService>> HttpService::Start(ControllerLoop& 
                                                                 const Metrics& metrics,
                                                                 const Doorkeeper& door,
                                                                 Options options) {
+  options.server.admit = [&door](const HttpRequest& head) {
+    const auto authorization = head.headers.find("authorization");
+    return door.Admit(authorization == head.headers.end() ? "" : authorization->second).status();
+  };
+  options.server.refuse = [](const HttpRequest&, const absl::Status& why, const Reply& reply) {
+    SendError(*reply, why);
+  };
   std::unique_ptr<HttpService> service(new HttpService(loop, metrics, door, std::move(options)));
   ASSIGN_OR_RETURN(service->server_,
                    HttpServer::Start(service->options_.server,

@@ -332,6 +332,108 @@ TEST_P(HttpServerTest, StreamsInChunksAndGoesOnWithTheNextRequest) {
   source.reply.reset();
 }
 
+TEST_P(HttpServerTest, StreamsToHttp10UntilTheConnectionEnds) {
+  Source source;
+  std::promise<void> started;
+  auto server = StartServer([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    source.reply = reply;
+    reply->Stream({.content_type = "text/event-stream"}, [&] { return source.Next(); });
+    started.set_value();
+  });
+  Client client(*server, tls());
+  client.Write("GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+  started.get_future().wait();
+  const std::string head = client.ReadUntil("\r\n\r\n");
+  EXPECT_THAT(head, StartsWith("HTTP/1.0 200"));
+  EXPECT_THAT(head, testing::Not(HasSubstr("chunked")));
+  EXPECT_THAT(head, testing::Not(HasSubstr("keep-alive")));
+  source.Give("one", false);
+  EXPECT_EQ(client.ReadUntil("one"), "one");
+  source.Give("", false);
+  source.Give("two", true);
+  EXPECT_EQ(client.ReadAll(), "two");
+  source.reply.reset();
+}
+
+// Answers 401 to whoever sends no X-Name, else whatever the error is.
+void RefuseAs(const HttpRequest&, const absl::Status& why,
+              const std::shared_ptr<HttpReply>& reply) {
+  reply->Send({.status = absl::IsUnauthenticated(why) ? 401 : 429, .body = Message(why)});
+}
+
+TEST_P(HttpServerTest, NoBodyIsReadOfOneThatIsNotAdmitted) {
+  const auto admit = [](const HttpRequest& head) {
+    return head.headers.contains("x-name") ? absl::OkStatus() : absl::UnauthenticatedError("who?");
+  };
+  auto server = StartServer(Echo, {.admit = admit, .refuse = RefuseAs});
+  const std::string length = "Content-Length: 20000000\r\n";
+  Client stranger(*server, tls());
+  stranger.Write("POST / HTTP/1.1\r\nHost: h\r\n" + length + "\r\n");
+  EXPECT_THAT(stranger.ReadAll(), testing::AllOf(StartsWith("HTTP/1.1 401"), EndsWith("who?"),
+                                                 HasSubstr("Connection: close")));
+  Client waiting(*server, tls());
+  waiting.Write("POST / HTTP/1.1\r\nExpect: 100-continue\r\n" + length + "\r\n");
+  EXPECT_THAT(waiting.ReadAll(), StartsWith("HTTP/1.1 401"));
+  Client hasty(*server, tls());  // it reads its answer nevertheless
+  hasty.Write("POST / HTTP/1.1\r\n" + length + "\r\n");
+  for (int i = 0; i < 20; ++i) hasty.Write(std::string(1'000'000, 'x'));
+  EXPECT_THAT(hasty.ReadAll(), StartsWith("HTTP/1.1 401"));
+  Client known(*server, tls());
+  known.Write("POST / HTTP/1.1\r\nX-Name: n\r\nContent-Length: 3\r\n\r\nxyz");
+  EXPECT_THAT(known.ReadUntil("xyz"), StartsWith("HTTP/1.1 200"));
+  known.Write("GET /a HTTP/1.1\r\n\r\n");  // without a body the handler decides
+  EXPECT_THAT(known.ReadUntil("GET /a"), StartsWith("HTTP/1.1 200"));
+}
+
+TEST_P(HttpServerTest, BodiesShareTheBytesThatTheyMayTake) {
+  std::mutex mutex;
+  std::vector<HttpRequest> kept;
+  const auto keep = [&](HttpRequest request, const std::shared_ptr<HttpReply>& reply) {
+    const std::string path = request.path;
+    {
+      std::lock_guard lock(mutex);
+      kept.push_back(std::move(request));
+    }
+    reply->Send({.body = path});
+  };
+  const auto let_go = [&] {
+    std::lock_guard lock(mutex);
+    kept.clear();
+  };
+  constexpr size_t kBytes = 300'000;
+  auto server = StartServer(keep, {.max_bodies_bytes = kBytes + 10, .refuse = RefuseAs});
+  const auto head = [](size_t n_bytes) {
+    return StrCat("POST /b HTTP/1.1\r\nContent-Length: ", n_bytes, "\r\n\r\n");
+  };
+  const auto answer = [&](size_t n_bytes) {
+    Client client(*server, tls());
+    client.Write(head(n_bytes) + std::string(n_bytes, 'x'));
+    return client.ReadUntil("/b");
+  };
+  Client idle(*server, tls());
+  idle.Write(head(kBytes));  // who only announces a body takes no room from others
+  EXPECT_THAT(answer(200'000), StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(answer(200'000),  // before it is read, and it is read nevertheless
+              testing::AllOf(StartsWith("HTTP/1.1 429"), HasSubstr("300010 bytes")));
+  let_go();
+  idle.Close();
+  while (!answer(kBytes).starts_with("HTTP/1.1 200")) {  // until that is noticed
+  }
+  EXPECT_THAT(answer(11), StartsWith("HTTP/1.1 429"));
+  EXPECT_THAT(answer(10), StartsWith("HTTP/1.1 200"));
+  let_go();
+  EXPECT_THAT(answer(11), StartsWith("HTTP/1.1 200"));
+
+  // Without a length, as far as it goes.
+  Client chunks(*server, tls());
+  chunks.Write("POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+  EXPECT_THAT(chunks.ReadUntil("/b"), StartsWith("HTTP/1.1 200"));
+  Client many(*server, tls());
+  many.Write(StrCat("POST /b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n61a80\r\n",
+                    std::string(0x61a80, 'x')));
+  EXPECT_THAT(many.ReadAll(), StartsWith("HTTP/1.1 429"));
+}
+
 TEST_P(HttpServerTest, AClientThatGoesIsNoticedWhileItsAnswerIsMade) {
   std::promise<void> asked, gone;
   std::shared_ptr<HttpReply> kept;
