@@ -31,8 +31,9 @@ absl::Status CheckText(const ServedModel& model, const std::string& text, size_t
   return absl::OkStatus();
 }
 
-constexpr size_t kSmallBytes = 1 << 10;   // tokenized about as soon as another thread wakes up
-constexpr size_t kLargeBytes = 64 << 10;  // a few milliseconds of tokenizing
+constexpr size_t kSmallBytes = 1 << 10;       // tokenized about as soon as another thread wakes up
+constexpr size_t kLargeBytes = 64 << 10;      // a few milliseconds of tokenizing
+constexpr size_t kMaxLargeBytes = 256 << 20;  // of such that wait
 constexpr Duration kBetweenCompactions = std::chrono::seconds(1);  // of a ledger that is full
 constexpr int kNice = 10;  // a ninth of the processor where others want it, too
 
@@ -76,7 +77,7 @@ ControllerLoop::ControllerLoop(Options options)
     : options_(std::move(options)),
       core_(CoreOptions(options_), RandomBits),
       pool_(options_.tokenizer_threads, options_.core.max_requests),
-      large_pool_(options_.tokenizer_threads, options_.core.max_requests, kNice),
+      large_pool_(options_.tokenizer_threads, options_.core.max_requests, kNice, kMaxLargeBytes),
       thread_([this] { Run(); }) {}
 
 ControllerLoop::~ControllerLoop() { Stop(); }
@@ -300,7 +301,7 @@ uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_even
   };
   if (at_once) {
     tokenize();
-  } else if (!PoolFor(n_bytes).Run(std::move(tokenize))) {
+  } else if (!PoolFor(n_bytes).Run(n_bytes, std::move(tokenize))) {
     Admit(key, arrived, {}, ResourceExhausted("too many texts to tokenize: retry later"));
   }
   return key;
@@ -341,7 +342,7 @@ WorkerPool& ControllerLoop::PoolFor(size_t n_bytes) {
 }
 
 bool ControllerLoop::RunAside(size_t n_bytes, std::function<void()> job) {
-  if (n_bytes > kLargeBytes) return large_pool_.Run(std::move(job));
+  if (n_bytes > kLargeBytes) return large_pool_.Run(n_bytes, std::move(job));
   job();
   return true;
 }
@@ -352,35 +353,37 @@ void ControllerLoop::RunSoon(const std::function<void()>& job) {
 
 void ControllerLoop::Tokenize(std::string model, std::string text, bool add_special_tokens,
                               IdsCallback done) {
-  WorkerPool& pool = PoolFor(text.size());
-  const bool queued = pool.Run([this, model, text = std::move(text), add_special_tokens, done] {
-    auto found = models_.Resolve(model);
-    if (!found.ok()) return done(found.status());
-    if (auto status = CheckText(**found, text, options_.max_prompt_bytes); !status.ok()) {
-      return done(status);
-    }
-    done((*found)->tokenizer->Encode(text, add_special_tokens));
-  });
+  const size_t n_bytes = text.size();
+  const bool queued = PoolFor(n_bytes).Run(
+      n_bytes, [this, model, text = std::move(text), add_special_tokens, done] {
+        auto found = models_.Resolve(model);
+        if (!found.ok()) return done(found.status());
+        if (auto status = CheckText(**found, text, options_.max_prompt_bytes); !status.ok()) {
+          return done(status);
+        }
+        done((*found)->tokenizer->Encode(text, add_special_tokens));
+      });
   if (!queued) done(ResourceExhausted("too many texts to tokenize: retry later"));
 }
 
 void ControllerLoop::Detokenize(std::string model, std::vector<int32_t> ids,
                                 bool skip_special_tokens, TextCallback done) {
-  WorkerPool& pool = PoolFor(ids.size() * sizeof(int32_t));
-  const bool queued = pool.Run([this, model, ids = std::move(ids), skip_special_tokens, done] {
-    auto found = models_.Resolve(model);
-    if (!found.ok()) return done(found.status());
-    if (auto status = CheckText(**found, "", options_.max_prompt_bytes); !status.ok()) {
-      return done(status);
-    }
-    for (int32_t id : ids) {
-      if (id < 0 || id >= (*found)->vocab_size) {
-        return done(InvalidArgument("id ", id, " is outside the vocabulary [0, ",
-                                    (*found)->vocab_size, ")"));
-      }
-    }
-    done((*found)->tokenizer->Decode(ids, skip_special_tokens));
-  });
+  const size_t n_bytes = ids.size() * sizeof(int32_t);
+  const bool queued =
+      PoolFor(n_bytes).Run(n_bytes, [this, model, ids = std::move(ids), skip_special_tokens, done] {
+        auto found = models_.Resolve(model);
+        if (!found.ok()) return done(found.status());
+        if (auto status = CheckText(**found, "", options_.max_prompt_bytes); !status.ok()) {
+          return done(status);
+        }
+        for (int32_t id : ids) {
+          if (id < 0 || id >= (*found)->vocab_size) {
+            return done(InvalidArgument("id ", id, " is outside the vocabulary [0, ",
+                                        (*found)->vocab_size, ")"));
+          }
+        }
+        done((*found)->tokenizer->Decode(ids, skip_special_tokens));
+      });
   if (!queued) done(ResourceExhausted("too many texts to detokenize: retry later"));
 }
 

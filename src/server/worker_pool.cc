@@ -2,22 +2,26 @@
 
 #include <sys/resource.h>
 
+#include <algorithm>
 #include <mutex>
 #include <utility>
 
 namespace trireme {
 
-WorkerPool::WorkerPool(int n_threads, size_t max_jobs, int nice) : max_jobs_(max_jobs) {
+WorkerPool::WorkerPool(int n_threads, size_t max_jobs, int nice, size_t max_bytes)
+    : max_jobs_(max_jobs), max_bytes_(max_bytes) {
   for (int i = 0; i < n_threads; ++i) threads_.emplace_back([this, nice] { Work(nice); });
 }
 
 WorkerPool::~WorkerPool() { Stop(); }
 
-bool WorkerPool::Run(std::function<void()> job) {
+bool WorkerPool::Run(size_t n_bytes, std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
     if (stopping_ || jobs_.size() >= max_jobs_) return false;
-    jobs_.push_back(std::move(job));
+    if (!jobs_.empty() && n_bytes > max_bytes_ - std::min(n_bytes_, max_bytes_)) return false;
+    n_bytes_ += n_bytes;
+    jobs_.push_back({n_bytes, std::move(job)});
   }
   news_.notify_one();
   return true;
@@ -27,7 +31,7 @@ bool WorkerPool::RunNext(std::function<void()> job) {
   {
     std::lock_guard lock(mutex_);
     if (stopping_) return false;
-    jobs_.push_front(std::move(job));
+    jobs_.push_front({0, std::move(job)});
   }
   news_.notify_one();
   return true;
@@ -46,15 +50,16 @@ void WorkerPool::Stop() {
 void WorkerPool::Work(int nice) {
   if (nice != 0) setpriority(PRIO_PROCESS, 0, nice);  // on Linux, of the calling thread alone
   while (true) {
-    std::function<void()> job;
+    Job job;
     {
       std::unique_lock lock(mutex_);
       news_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
       if (jobs_.empty()) return;
       job = std::move(jobs_.front());
       jobs_.pop_front();
+      n_bytes_ -= job.n_bytes;
     }
-    job();
+    job.run();
   }
 }
 

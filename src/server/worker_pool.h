@@ -2,6 +2,8 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <mutex>
@@ -14,13 +16,14 @@ namespace trireme {
 
 class WorkerPool {
  public:
-  // Beyond `max_jobs` waiting, jobs are refused. `nice`: by which its threads stand back behind
-  // others (nice(2)).
-  WorkerPool(int n_threads, size_t max_jobs, int nice = 0);
+  // Beyond `max_jobs` waiting, or `max_bytes` of them all, jobs are refused. `nice`: by which its
+  // threads stand back behind others (nice(2)).
+  WorkerPool(int n_threads, size_t max_jobs, int nice = 0, size_t max_bytes = SIZE_MAX);
   ~WorkerPool();  // Stop
 
-  // Runs `job` on one of the threads; false if too many are waiting or it has stopped.
-  bool Run(std::function<void()> job);
+  // Runs `job`, which holds so many bytes until then, on one of the threads; false if too much is
+  // waiting or it has stopped. (Where nothing waits, one may be as large as it is.)
+  bool Run(size_t n_bytes, std::function<void()> job);
 
   // The same before all that wait, however many; false if it has stopped.
   bool RunNext(std::function<void()> job);
@@ -29,12 +32,17 @@ class WorkerPool {
   void Stop();
 
  private:
+  struct Job {
+    size_t n_bytes;
+    std::function<void()> run;
+  };
   void Work(int nice);
 
-  const size_t max_jobs_;
+  const size_t max_jobs_, max_bytes_;
   std::mutex mutex_;
-  std::condition_variable news_;  // of the jobs or `stopping_`
-  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mutex_);
+  std::condition_variable news_;                  // of the jobs or `stopping_`
+  std::deque<Job> jobs_ ABSL_GUARDED_BY(mutex_);  // waiting
+  size_t n_bytes_ ABSL_GUARDED_BY(mutex_) = 0;    // of these
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };
