@@ -69,6 +69,7 @@ absl::StatusOr<std::unique_ptr<AdminService>> AdminService::Start(ControllerLoop
   };
   ASSIGN_OR_RETURN(service->http_, HttpServer::Start({.address = address,
                                                       .n_threads = 1,
+                                                      .max_connections = 100,
                                                       .max_body_bytes = 0,
                                                       .on_http2 =
                                                           [server = service->grpc_.get()](int fd) {

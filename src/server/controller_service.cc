@@ -11,6 +11,7 @@
 #include "grpc/health/v1/health.pb.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
 #include "grpcpp/health_check_service_interface.h"
+#include "grpcpp/resource_quota.h"
 #include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "server/admin_service.h"
@@ -32,8 +33,6 @@
 
 namespace trireme {
 namespace {
-
-constexpr int kHandshakeTimeoutMs = 10000;
 
 using google::protobuf::Message;
 using grpc::CallbackServerContext;
@@ -62,14 +61,15 @@ class InferenceService : public v1::Inference::CallbackService {
                                v1::TokenizeResponse* response) override {
     auto* reactor = context->DefaultReactor();
     if (auto status = Check(*context, *request); !status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
     const bool special = request->has_add_special_tokens() ? request->add_special_tokens() : true;
-    loop_.Tokenize(request->model(), request->text(), special, [reactor, response](auto ids) {
-      if (ids.ok()) response->mutable_ids()->Assign(ids->begin(), ids->end());
-      reactor->Finish(ToGrpc(ids.status()));
-    });
+    loop_.Tokenize(request->model(), request->text(), special,
+                   [context, reactor, response](auto ids) {
+                     if (ids.ok()) response->mutable_ids()->Assign(ids->begin(), ids->end());
+                     reactor->Finish(ToGrpc(ids.status(), *context));
+                   });
     return reactor;
   }
 
@@ -78,14 +78,14 @@ class InferenceService : public v1::Inference::CallbackService {
                                  v1::DetokenizeResponse* response) override {
     auto* reactor = context->DefaultReactor();
     if (auto status = Check(*context, *request); !status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
     const bool skip = request->has_skip_special_tokens() ? request->skip_special_tokens() : true;
     loop_.Detokenize(request->model(), {request->ids().begin(), request->ids().end()}, skip,
-                     [reactor, response](auto text) {
+                     [context, reactor, response](auto text) {
                        if (text.ok()) response->set_text(*std::move(text));
-                       reactor->Finish(ToGrpc(text.status()));
+                       reactor->Finish(ToGrpc(text.status(), *context));
                      });
     return reactor;
   }
@@ -118,7 +118,7 @@ class ControlService : public v1::Control::CallbackService {
     auto model = loop_.models().Resolve(request->model());
     if (status.ok()) status = model.status();
     if (!status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
     loop_.Look([this, model = *model, response, reactor](const Controller& controller) {
@@ -132,7 +132,7 @@ class ControlService : public v1::Control::CallbackService {
                                v1::GetStatsResponse* response) override {
     auto* reactor = context->DefaultReactor();
     if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
     loop_.Look([response, reactor](const Controller& controller) {
@@ -149,7 +149,7 @@ class ControlService : public v1::Control::CallbackService {
     auto status = door_.Admit(Metadata(*context, "authorization")).status();
     if (status.ok()) status = CheckNoUnknownFields(*request);
     for (const ModelPtr& model : loop_.models().All()) response->add_models(model->name);
-    reactor->Finish(ToGrpc(status));
+    reactor->Finish(ToGrpc(status, *context));
     return reactor;
   }
 
@@ -157,11 +157,12 @@ class ControlService : public v1::Control::CallbackService {
                             v1::DrainResponse*) override {
     auto* reactor = context->DefaultReactor();
     if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
-    loop_.Drain(request->link(),
-                [reactor](const absl::Status& status) { reactor->Finish(ToGrpc(status)); });
+    loop_.Drain(request->link(), [context, reactor](const absl::Status& status) {
+      reactor->Finish(ToGrpc(status, *context));
+    });
     return reactor;
   }
 
@@ -169,7 +170,7 @@ class ControlService : public v1::Control::CallbackService {
                             v1::AbortResponse* response) override {
     auto* reactor = context->DefaultReactor();
     if (auto status = AdmitAdmin(*context, *request); !status.ok()) {
-      reactor->Finish(ToGrpc(status));
+      reactor->Finish(ToGrpc(status, *context));
       return reactor;
     }
     std::optional<std::string> tenant;
@@ -221,6 +222,31 @@ class ReplicaLinks : public replica::v1::ReplicaService::CallbackService {
   ControllerLoop& loop_;
   const Doorkeeper& door_;
 };
+
+// What clients may take before anything is known of them.
+void BoundClients(grpc::ServerBuilder& builder, const ControllerService::Options& options) {
+  constexpr int kHandshakeTimeoutMs = 10000;
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+
+  // gRPC's memory for all of them; beyond, it cancels calls.
+  constexpr size_t kMaxBytes = 1 << 30;
+  builder.SetResourceQuota(grpc::ResourceQuota("clients").Resize(kMaxBytes));
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+
+  // Of one connection; more wait in their client. All that may be there are to be refused by name,
+  // and beside them there are others' methods.
+  const size_t max_streams = std::max<size_t>(10000, 2 * options.core.max_requests);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                             static_cast<int>(std::min<size_t>(max_streams, INT32_MAX)));
+
+  // Replicas have heartbeats of their own, and answer this, too.
+  const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(options.keepalive).count();
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, static_cast<int>(ms));
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, static_cast<int>(ms) / 3);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // no bound
+}
 
 decltype(ControllerLoop::Options::open_ledger) OpensLedger(const std::string& dir) {
   if (dir.empty()) return nullptr;
@@ -326,9 +352,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
   int port = 0;
   grpc::ServerBuilder builder;
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
-  builder.SetMaxSendMessageSize(kMaxMessageBytes);
-  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  BoundClients(builder, options);
   builder.AddListeningPort(options.address, impl->credentials, &port);
   builder.RegisterService(&impl->inference);
   builder.RegisterService(&impl->control);
@@ -343,6 +367,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     ASSIGN_OR_RETURN(impl->http,
                      HttpService::Start(impl->loop, impl->metrics, impl->door,
                                         {.server = {.address = options.http_address,
+                                                    .max_connections = options.max_connections,
                                                     .tls = certificates,
                                                     .write_timeout = options.write_timeout},
                                          .version = options.version}));

@@ -10,6 +10,7 @@
 
 #include "base/status.h"
 #include "server/controller.h"
+#include "server/http_server.h"
 #include "server/tls.h"
 
 namespace trireme {
@@ -30,6 +31,9 @@ class ControllerService {
     ControllerOptions core;
     int tokenizer_threads = 2;
     Duration write_timeout = std::chrono::seconds(30);  // for one that a client does not read
+    // A client that does not answer gRPC's ping, sent after so long a silence, is gone.
+    Duration keepalive = std::chrono::seconds(60);
+    size_t max_connections = HttpServer::Options().max_connections;  // by HTTP
     // See ControllerLoop::Options: on a thread of the controller's, must not block.
     std::function<void(const std::map<std::string, size_t>& ready)> on_ready;
     std::function<void(int32_t number, uint64_t link)> on_linked;

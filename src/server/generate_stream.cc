@@ -40,7 +40,7 @@ void GenerateStream::Pump() {
     if (!event.has_value()) return;
     if (auto* status = std::get_if<absl::Status>(&*event)) {
       finished_ = true;
-      return Finish(ToGrpc(*status));
+      return Finish(ToGrpc(*status, *context_));
     }
     if (const auto* accepted = std::get_if<Accepted>(&*event)) request_id_ = accepted->id;
     const bool last = IsLast(*event);

@@ -6,8 +6,16 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "grpc/support/log.h"
+#include "server/retry_after.h"
 
 namespace trireme {
+
+grpc::Status ToGrpc(const absl::Status& status, grpc::ServerContextBase& context) {
+  if (const auto wait = RetryAfter(status); wait.has_value()) {
+    context.AddTrailingMetadata(kRetryPushback, StrCat(std::chrono::milliseconds(*wait).count()));
+  }
+  return ToGrpc(status);
+}
 
 grpc::ChannelArguments ClientArguments() {
   grpc::ChannelArguments arguments;

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "grpcpp/client_context.h"
+#include "grpcpp/server_context.h"
 #include "grpcpp/support/channel_arguments.h"
 #include "grpcpp/support/status.h"
 
@@ -15,6 +16,12 @@ inline constexpr int kMaxMessageBytes = 64 << 20;  // a tokenizer.json can have 
 inline grpc::Status ToGrpc(const absl::Status& status) {
   return {static_cast<grpc::StatusCode>(status.code()), std::string(status.message())};
 }
+
+// The same at the end of a call, with RetryAfter beside it (kRetryPushback).
+grpc::Status ToGrpc(const absl::Status& status, grpc::ServerContextBase& context);
+
+// Trailing metadata: milliseconds, for a client that tries again (gRPC's proposal A6).
+inline constexpr char kRetryPushback[] = "grpc-retry-pushback-ms";
 
 inline absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());

@@ -1,5 +1,10 @@
 // The controller's gRPC server with real sockets: clients on one side, scripted replicas behind
 // ReplicaClients on the other.
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "gmock/gmock.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
@@ -282,6 +287,60 @@ TEST_F(ServiceTest, RefusesWithTheRightCodes) {
   invalid("field 4242 of trireme.v1.GenerateRequest", [](auto& r) {
     r.GetReflection()->MutableUnknownFields(&r)->AddLengthDelimited(4242, "?");
   });
+}
+
+TEST_F(ServiceTest, TellsWhoIsRefusedWhenToAskAgain) {
+  service_ = *ControllerService::Start({.core = {.max_requests = 1}});
+  auto channel = grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
+  inference_ = v1::Inference::NewStub(channel);
+  v1::GenerateRequest request;
+  request.set_text("abc");
+  const auto pushback = [&](grpc::StatusCode code) {
+    grpc::ClientContext context;
+    auto stream = inference_->Generate(&context, request);
+    v1::GenerateEvent event;
+    while (stream->Read(&event)) {
+    }
+    EXPECT_EQ(stream->Finish().error_code(), code);
+    const auto& metadata = context.GetServerTrailingMetadata();
+    const auto found = metadata.find("grpc-retry-pushback-ms");
+    return found == metadata.end() ? "" : std::string(found->second.data(), found->second.size());
+  };
+  EXPECT_EQ(pushback(grpc::StatusCode::UNAVAILABLE), "1000");  // no replica yet
+  LinkedReplica replica(address());
+  test::HealthWatch(channel, "").WaitFor(test::kServing);
+  request.set_n(2);
+  EXPECT_EQ(pushback(grpc::StatusCode::RESOURCE_EXHAUSTED), "1000");
+  request.set_n(1);
+  EXPECT_EQ(pushback(grpc::StatusCode::OK), "");
+  request.set_temperature(-1);
+  EXPECT_EQ(pushback(grpc::StatusCode::INVALID_ARGUMENT), "");
+}
+
+// One whose host is gone looks like that.
+TEST_F(ServiceTest, AClientThatAnswersNoPingIsGone) {
+  service_ = *ControllerService::Start({.keepalive = std::chrono::milliseconds(300)});
+  LinkedReplica replica(address());
+  auto channel = grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
+  test::HealthWatch(channel, "").WaitFor(test::kServing);
+  control_ = v1::Control::NewStub(channel);
+  const uint64_t link = Stats().replicas(0).link();
+
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to = {.sin_family = AF_INET};
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int port = 0;
+  ASSERT_TRUE(ParseNumber(address().substr(address().rfind(':') + 1), &port));
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  const std::string settings = std::string("\0\0\0\4\0\0\0\0\0", 9);  // none
+  const std::string start = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings;
+  ASSERT_EQ(send(fd, start.data(), start.size(), 0), static_cast<ssize_t>(start.size()));
+  char bytes[1000];
+  while (recv(fd, bytes, sizeof bytes, 0) > 0) {  // to its end
+  }
+  close(fd);
+  EXPECT_EQ(Stats().replicas(0).link(), link);  // a replica answers
 }
 
 // A field that a newer client knows is refused by every method, not ignored.
