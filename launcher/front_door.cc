@@ -13,6 +13,13 @@
 #include "server/listen_address.h"
 
 namespace trireme {
+namespace {
+
+// Of so many files that may be open, those that HTTP clients may take. Others are for gRPC's
+// clients, whose port would be dead without, for replicas and the ledger.
+size_t WithoutReserve(size_t n_files) { return n_files - std::min<size_t>(n_files / 4, 1000); }
+
+}  // namespace
 
 void FrontDoor::AddFlags(CLI::App& app) {
   app.add_option("--grpc-addr", grpc_addr_, "where clients and replicas dial; port 0: any")
@@ -54,6 +61,12 @@ void FrontDoor::AddFlags(CLI::App& app) {
                  "that prompts and answers of these requests may take; more are refused")
       ->transform(Whole<uint64_t>(1))
       ->type_name("BYTES");
+  app.add_option(
+         "--max-connections", max_connections_,
+         "of HTTP clients at a time, as far as the limit of open files (ulimit -n) has room "
+         "for them; more are closed at once")
+      ->transform(AtLeast(1))
+      ->type_name("N");
   app.add_option("--ledger-dir", ledger_dir_,
                  "a directory for what a controller that is started again has to know of the "
                  "requests under way; default: they end with this process")
@@ -113,7 +126,15 @@ absl::Status FrontDoor::Check(bool draws_secret) const {
 
 absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   InitLog({.role = "controller"}, log_);
-  RaiseOpenFileLimit();
+  const size_t most_connections = WithoutReserve(RaiseOpenFileLimit());
+  if (max_connections_ > most_connections) {
+    spdlog::log(max_connections_ == ControllerService::Options().max_connections
+                    ? spdlog::level::debug
+                    : spdlog::level::warn,
+                "--max-connections {}: the limit of open files (ulimit -n) has room for {}",
+                max_connections_, most_connections);
+    max_connections_ = most_connections;
+  }
   interruption_.emplace();  // before other threads
   interruption_->Becomes([this] { Fail(absl::OkStatus()); });
   ControllerService::Options options;
@@ -126,6 +147,7 @@ absl::Status FrontDoor::Open(const std::string& what, Replicas replicas) {
   options.ledger_dir = ledger_dir_;
   options.core.max_requests = max_requests_;
   options.core.max_ledger_bytes = max_ledger_bytes_;
+  options.max_connections = max_connections_;
   options.write_timeout = FromSeconds(write_timeout_s_);
   options.version = Version();
   options.otlp_endpoint = otlp_endpoint_;

@@ -69,6 +69,7 @@ class FrontDoor {
   std::string ledger_dir_;
   size_t max_requests_ = ControllerOptions().max_requests;
   size_t max_ledger_bytes_ = ControllerOptions().max_ledger_bytes;
+  size_t max_connections_ = ControllerService::Options().max_connections;
   double replica_timeout_s_ = Seconds(ControllerOptions().replica_timeout);
   double drain_timeout_s_ = 25;  // Kubernetes kills after 30
   double write_timeout_s_ = Seconds(ControllerService::Options().write_timeout);
