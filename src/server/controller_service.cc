@@ -18,12 +18,12 @@
 #include "server/controller_loop.h"
 #include "server/convert.h"
 #include "server/generate_stream.h"
+#include "server/grpc_listener.h"
 #include "server/grpc_tls.h"
 #include "server/grpc_util.h"
 #include "server/http_service.h"
 #include "server/keys.h"
 #include "server/ledger_file.h"
-#include "server/listen_address.h"
 #include "server/metrics.h"
 #include "server/replica_stream.h"
 #include "server/tracer.h"
@@ -314,20 +314,20 @@ struct ControllerService::Impl {
   ControlService control;
   ReplicaLinks replicas;
   std::shared_ptr<grpc::ServerCredentials> credentials;
+  std::unique_ptr<GrpcListener> listener;
   std::unique_ptr<grpc::Server> server;
-  std::string address;
 };
 
 ControllerService::ControllerService(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 ControllerService::~ControllerService() { Stop(/*stop_replicas=*/false); }
 
-const std::string& ControllerService::address() const { return impl_->address; }
+const std::string& ControllerService::address() const { return impl_->listener->address(); }
 const std::string& ControllerService::http_address() const { return impl_->http->address(); }
 const std::string& ControllerService::admin_address() const { return impl_->admin->address(); }
 
 absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Options options) {
-  RETURN_IF_ERROR(CheckAddress(options.address, /*least_port=*/0));
+  ASSIGN_OR_RETURN(auto listener, GrpcListener::Open(options.address));
   RouteGrpcLog(GrpcSide::kServer);
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
@@ -347,22 +347,18 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
                                 {.endpoint = options.otlp_endpoint, .version = options.version}));
   }
   auto impl = std::make_unique<Impl>(options, std::move(keys), std::move(spans));
+  impl->listener = std::move(listener);
   impl->credentials = ServerCredentials(certificates);
   RETURN_IF_ERROR(impl->loop.Restore());
-  int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   BoundClients(builder, options);
-  builder.AddListeningPort(options.address, impl->credentials, &port);
+  auto acceptor = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD, impl->credentials);
   builder.RegisterService(&impl->inference);
   builder.RegisterService(&impl->control);
   builder.RegisterService(&impl->replicas);
   impl->server = builder.BuildAndStart();
-  if (impl->server == nullptr || port == 0) {
-    const std::string why = WhyNotListen(options.address);
-    return Unavailable("cannot listen on ", options.address, ": ",
-                       why.empty() ? "gRPC does not say why" : why);
-  }
+  if (impl->server == nullptr) return Internal("gRPC does not start a server");
   if (!options.http_address.empty()) {
     ASSIGN_OR_RETURN(impl->http,
                      HttpService::Start(impl->loop, impl->metrics, impl->door,
@@ -382,7 +378,7 @@ absl::StatusOr<std::unique_ptr<ControllerService>> ControllerService::Start(Opti
     if (impl->admin != nullptr) impl->healths.push_back(&impl->admin->health());
     impl->ShowHealth();
   }
-  impl->address = StrCat(options.address.substr(0, options.address.rfind(':')), ":", port);
+  impl->listener->Start(std::move(acceptor));
   return std::unique_ptr<ControllerService>(new ControllerService(std::move(impl)));
 }
 
@@ -397,6 +393,7 @@ void ControllerService::Drain(Duration most) {
 void ControllerService::Stop(bool stop_replicas) {
   if (impl_->server == nullptr) return;
   impl_->loop.Shutdown(stop_replicas);
+  impl_->listener->Stop();
   impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
   if (impl_->http != nullptr) impl_->http->Stop();
   if (impl_->admin != nullptr) impl_->admin->Stop();

@@ -17,6 +17,7 @@
 #include "boost/asio/strand.hpp"
 #include "boost/beast/core.hpp"
 #include "boost/beast/http.hpp"
+#include "server/episodes.h"
 #include "server/http_stream.h"
 #include "server/listen_address.h"
 
@@ -46,19 +47,6 @@ HttpRequest HeadOf(const http::request<http::string_body>& message) {
 }
 
 }  // namespace
-
-// Tells the first of many events, which come less than ten seconds apart.
-class Episodes {
- public:
-  bool Begins() {
-    const Clock::time_point now = Clock::now();
-    return std::exchange(last_, now) < now - std::chrono::seconds(10);
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-  Clock::time_point last_ = Clock::time_point::min();
-};
 
 class HttpConnection;
 

@@ -14,8 +14,4 @@ absl::Status CheckAddress(const std::string& address, int least_port);
 // Whether only this host can dial it: 127.0.0.0/8, ::1 or localhost. After CheckAddress.
 bool IsLoopback(const std::string& address);
 
-// Why nothing can listen on "host:port", as the system says it; empty if something can. After
-// CheckAddress.
-std::string WhyNotListen(const std::string& address);
-
 }  // namespace trireme

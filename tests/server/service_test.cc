@@ -2,8 +2,11 @@
 // ReplicaClients on the other.
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <thread>
 
 #include "gmock/gmock.h"
 #include "grpcpp/create_channel.h"
@@ -45,6 +48,19 @@ std::vector<int32_t> Expected(const GenerateRequest& request) {
   sequence.sampling.seed = *request.seed;
   sequence.max_tokens = *request.max_tokens;
   return test::Undisturbed(sequence);
+}
+
+// A connection on which nothing is said; -1: there is no file descriptor for it.
+int DialRaw(const std::string& address) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (fd < 0) return fd;
+  sockaddr_in to = {.sin_family = AF_INET};
+  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int port = 0;
+  EXPECT_TRUE(ParseNumber(address.substr(address.rfind(':') + 1), &port));
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  return fd;
 }
 
 // A scripted replica and its link.
@@ -317,6 +333,28 @@ TEST_F(ServiceTest, TellsWhoIsRefusedWhenToAskAgain) {
   EXPECT_EQ(pushback(grpc::StatusCode::INVALID_ARGUMENT), "");
 }
 
+TEST_F(ServiceTest, ListensOnAfterAWantOfFileDescriptors) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(0);
+  close(next);
+  const rlimit few{static_cast<rlim_t>(next) + 30, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
+  std::vector<int> fds;
+  for (int fd = 0; fd >= 0;) {  // until none is left for either side
+    fd = DialRaw(address());
+    if (fd >= 0) fds.push_back(fd);
+  }
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));  // some attempts to accept one
+  for (int fd : fds) close(fd);
+  EXPECT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  EXPECT_GT(fds.size(), 5u);
+
+  auto channel = grpc::CreateChannel(address(), grpc::InsecureChannelCredentials());
+  EXPECT_TRUE(
+      channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(60)));
+}
+
 // One whose host is gone looks like that.
 TEST_F(ServiceTest, AClientThatAnswersNoPingIsGone) {
   service_ = *ControllerService::Start({.keepalive = std::chrono::milliseconds(300)});
@@ -326,13 +364,8 @@ TEST_F(ServiceTest, AClientThatAnswersNoPingIsGone) {
   control_ = v1::Control::NewStub(channel);
   const uint64_t link = Stats().replicas(0).link();
 
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to = {.sin_family = AF_INET};
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  int port = 0;
-  ASSERT_TRUE(ParseNumber(address().substr(address().rfind(':') + 1), &port));
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  ASSERT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  const int fd = DialRaw(address());
+  ASSERT_GE(fd, 0);
   const std::string settings = std::string("\0\0\0\4\0\0\0\0\0", 9);  // none
   const std::string start = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings;
   ASSERT_EQ(send(fd, start.data(), start.size(), 0), static_cast<ssize_t>(start.size()));
