@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <span>
 #include <sstream>
 #include <utility>
@@ -59,6 +60,18 @@ bool ReadEntry(const std::vector<std::string>& words, std::string* hash, Caller*
     }
   }
   return true;
+}
+
+// RFC 6750, 2.1; the scheme in any case of its letters, spaces behind it (RFC 9110, 11.4). Empty:
+// it is none.
+std::string_view BearerToken(std::string_view authorization) {
+  constexpr std::string_view kScheme = "bearer";
+  const std::string_view scheme = authorization.substr(0, kScheme.size());
+  const bool same = std::ranges::equal(
+      scheme, kScheme, {}, [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  const size_t key = authorization.find_first_not_of(' ', scheme.size());
+  if (!same || key == scheme.size() || key == authorization.npos) return {};
+  return authorization.substr(key);
 }
 
 }  // namespace
@@ -142,12 +155,12 @@ absl::StatusOr<Caller> KeyFile::Check(std::string_view key) {
 
 absl::StatusOr<Caller> Doorkeeper::Admit(std::string_view authorization) const {
   if (keys_ == nullptr) return Caller{.tenant = "", .admin = true};
-  constexpr std::string_view kBearer = "Bearer ";
-  if (!authorization.starts_with(kBearer)) {
+  const std::string_view key = BearerToken(authorization);
+  if (key.empty()) {
     return absl::UnauthenticatedError(
         "an API key is needed: send the header `authorization: Bearer KEY`");
   }
-  return keys_->Check(authorization.substr(kBearer.size()));
+  return keys_->Check(key);
 }
 
 absl::Status Doorkeeper::AdmitAdmin(std::string_view authorization) const {

@@ -93,7 +93,11 @@ TEST(KeysTest, ADoorkeeperAsksForAKeyWhereThereAreAny) {
   EXPECT_EQ(closed.Admit("Bearer ka")->tenant, "a");
   EXPECT_EQ(closed.AdmitAdmin("Bearer ka").code(), absl::StatusCode::kPermissionDenied);
   EXPECT_TRUE(closed.AdmitAdmin("Bearer ko").ok());
-  for (const char* wrong : {"", "ka", "Basic ka", "Bearer", "Bearer kb"}) {
+  for (const char* same : {"bearer ka", "BEARER ka", "Bearer   ka"}) {
+    EXPECT_TRUE(closed.Admit(same).ok()) << same;
+  }
+  for (const char* wrong :
+       {"", "ka", "Basic ka", "Bearer", "bearer ", "Bearerka", "Bearer kb", "bearer KA"}) {
     EXPECT_EQ(closed.Admit(wrong).status().code(), absl::StatusCode::kUnauthenticated) << wrong;
   }
   EXPECT_TRUE(closed.AdmitsReplica("secret"));
