@@ -3,8 +3,15 @@
 #include <algorithm>
 #include <cmath>
 
+#include "server/request_fault.h"
+
 namespace trireme {
 namespace {
+
+template <typename... Args>
+absl::Status Refuse(std::string_view field, const Args&... args) {
+  return WithField(InvalidArgument(args...), field);
+}
 
 absl::Status CheckIds(const std::vector<int32_t>& ids, int32_t vocab_size, std::string_view field) {
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -19,7 +26,7 @@ absl::Status CheckIds(const std::vector<int32_t>& ids, int32_t vocab_size, std::
 // Names the bounds as the proto's comments do, for example "(0, 1]". NaN is outside of each.
 absl::Status CheckRange(bool inside, double value, std::string_view field, std::string_view range) {
   if (inside && std::isfinite(value)) return absl::OkStatus();
-  return InvalidArgument(field, " is ", value, "; it must be ", range);
+  return Refuse(field, field, " is ", value, "; it must be ", range);
 }
 
 absl::Status CheckSampling(const SamplingParams& s, float dropout) {
@@ -79,6 +86,10 @@ absl::Status CheckStops(const GenerateRequest& request, const ServedModel& model
     return FailedPrecondition("stop strings need a tokenizer, and ", model.name,
                               " has none: use stop_token_ids");
   }
+  return absl::OkStatus();
+}
+
+absl::Status CheckStopIds(const GenerateRequest& request, const ServedModel& model) {
   if (request.stop_token_ids.size() > kMaxStopIds) {
     return InvalidArgument("stop_token_ids has ", request.stop_token_ids.size(), " ids; at most ",
                            kMaxStopIds, " are possible");
@@ -87,14 +98,13 @@ absl::Status CheckStops(const GenerateRequest& request, const ServedModel& model
 }
 
 absl::Status CheckNames(const GenerateRequest& request) {
-  if (request.request_id.size() > kMaxRequestIdBytes ||
-      !std::ranges::all_of(request.request_id, [](char c) { return c > 0x20 && c < 0x7f; })) {
-    return InvalidArgument("request_id must be at most ", kMaxRequestIdBytes,
-                           " bytes of printable ASCII without spaces");
+  if (!IsRequestId(request.request_id)) {
+    return Refuse("request_id", "request_id must be at most ", kMaxRequestIdBytes,
+                  " bytes of printable ASCII without spaces");
   }
   if (request.cache_salt.size() > kMaxCacheSaltBytes) {
-    return InvalidArgument("cache_salt has ", request.cache_salt.size(), " bytes; at most ",
-                           kMaxCacheSaltBytes, " are possible");
+    return Refuse("cache_salt", "cache_salt has ", request.cache_salt.size(), " bytes; at most ",
+                  kMaxCacheSaltBytes, " are possible");
   }
   if (request.timeout_s.has_value()) {
     const double timeout = *request.timeout_s;
@@ -113,26 +123,34 @@ absl::StatusOr<int32_t> MaxTokens(const GenerateRequest& request, int32_t contex
   const int64_t prompt = static_cast<int64_t>(request.ids.size());
   // An empty text is one that was forgotten, even where the tokenizer makes a <s> of it.
   if (prompt == 0 || (request.text.has_value() && request.text->empty())) {
-    return InvalidArgument("the prompt is empty; it must have at least one token");
+    return Refuse("prompt", "the prompt is empty; it must have at least one token");
   }
   if (prompt >= context_length) {
-    return InvalidArgument("the prompt has ", prompt, " tokens; the context of ", context_length,
-                           " leaves no room to generate");
+    return WithReason(Refuse("prompt", "the prompt has ", prompt, " tokens; the context of ",
+                             context_length, " leaves no room to generate"),
+                      kContextLengthExceeded);
   }
   const int64_t left = context_length - prompt;
   if (!request.max_tokens.has_value()) return static_cast<int32_t>(left);
   const int64_t max_tokens = *request.max_tokens;
-  if (max_tokens < 1)
-    return InvalidArgument("max_tokens is ", max_tokens, "; it must be at least 1");
+  if (max_tokens < 1) {
+    return Refuse("max_tokens", "max_tokens is ", max_tokens, "; it must be at least 1");
+  }
   if (max_tokens > left) {
-    return InvalidArgument("the prompt's ", prompt, " tokens and max_tokens ", max_tokens,
-                           " exceed the context of ", context_length, "; at most ", left,
-                           " can be generated");
+    return WithReason(
+        Refuse("max_tokens", "the prompt's ", prompt, " tokens and max_tokens ", max_tokens,
+               " exceed the context of ", context_length, "; at most ", left, " can be generated"),
+        kContextLengthExceeded);
   }
   return static_cast<int32_t>(max_tokens);
 }
 
 }  // namespace
+
+bool IsRequestId(std::string_view id) {
+  return id.size() <= kMaxRequestIdBytes &&
+         std::ranges::all_of(id, [](char c) { return c > 0x20 && c < 0x7f; });
+}
 
 absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
                                              const ServedModel& model, int32_t context_length,
@@ -143,8 +161,10 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
       CheckRange(n >= 1 && n <= kMaxChoices, n, "n", StrCat("in [1, ", kMaxChoices, "]")));
   ASSIGN_OR_RETURN(const int32_t max_tokens, MaxTokens(request, context_length));
   RETURN_IF_ERROR(
-      CheckIds(request.ids, model.vocab_size, request.text ? "the prompt's ids" : "ids"));
-  RETURN_IF_ERROR(CheckStops(request, model));
+      WithField(CheckIds(request.ids, model.vocab_size, request.text ? "the prompt's ids" : "ids"),
+                "prompt"));
+  RETURN_IF_ERROR(WithField(CheckStops(request, model), "stop"));
+  RETURN_IF_ERROR(WithField(CheckStopIds(request, model), "stop_token_ids"));
 
   SequenceRequest sequence;
   sequence.prompt_ids = request.ids;
@@ -171,7 +191,7 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
   sequence.priority = request.priority;
   RETURN_IF_ERROR(CheckSampling(sequence.sampling, sequence.dropout));
   RETURN_IF_ERROR(CheckPenalties(sequence.penalties));
-  RETURN_IF_ERROR(CheckBias(sequence.logit_bias, model.vocab_size));
+  RETURN_IF_ERROR(WithField(CheckBias(sequence.logit_bias, model.vocab_size), "logit_bias"));
   RETURN_IF_ERROR(CheckLogprobs(sequence.logprobs, "logprobs"));
   RETURN_IF_ERROR(CheckLogprobs(sequence.prompt_logprobs, "prompt_logprobs"));
   RETURN_IF_ERROR(CheckRange(sequence.min_tokens >= 0 && sequence.min_tokens <= max_tokens,

@@ -1,6 +1,8 @@
 // Which requests are let in, and what a replica is given for one.
 #pragma once
 
+#include <string_view>
+
 #include "server/api.h"
 #include "server/model.h"
 
@@ -13,10 +15,13 @@ inline constexpr size_t kMaxStopIds = 128;
 inline constexpr size_t kMaxCacheSaltBytes = 256;
 inline constexpr size_t kMaxBiases = 1024;
 
+// At most kMaxRequestIdBytes of printable ASCII without spaces.
+bool IsRequestId(std::string_view id);
+
 // The sequence that `request` asks for, with every default filled in; its id is still 0.
 // `request.ids` are the prompt's. `context_length` is what each replica of the model can hold,
 // `seed` is used if the request has none. INVALID_ARGUMENT or FAILED_PRECONDITION naming field,
-// value and range.
+// value and range, the field also as request_fault.h has it.
 absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
                                              const ServedModel& model, int32_t context_length,
                                              uint64_t seed);

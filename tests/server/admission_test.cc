@@ -6,6 +6,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "server/request_fault.h"
 #include "tests/server/scripted_replica.h"
 
 namespace trireme {
@@ -195,6 +196,45 @@ TEST(AdmissionTest, Names) {
   EXPECT_THAT(RefusalWith([](auto& r) { r.request_id.assign(129, 'a'); }), HasSubstr("request_id"));
   EXPECT_EQ(RefusalWith([](auto& r) { r.request_id = "6ba7b810-9dad:1"; }), "let in");
   EXPECT_THAT(RefusalWith([](auto& r) { r.cache_salt.assign(257, 'a'); }), HasSubstr("cache_salt"));
+}
+
+// The field, and behind it why, where the status says so.
+template <typename F>
+std::string FaultWith(F&& change) {
+  GenerateRequest request = Valid();
+  change(request);
+  const auto status = MakeSequence(request, *TinyModel(), kContext, 7).status();
+  const std::string reason = ReasonOf(status);
+  return FieldOf(status) + (reason.empty() ? "" : ": " + reason);
+}
+
+TEST(AdmissionTest, RefusalsCarryTheField) {
+  EXPECT_EQ(FaultWith([](auto&) {}), "");
+  EXPECT_EQ(FaultWith([](auto& r) { r.ids.clear(); }), "prompt");
+  EXPECT_EQ(FaultWith([](auto& r) { r.ids = {-1}; }), "prompt");
+  EXPECT_EQ(FaultWith([](auto& r) { r.ids.assign(64, 1); }), "prompt: context_length_exceeded");
+  EXPECT_EQ(FaultWith([](auto& r) { r.max_tokens = 62; }), "max_tokens: context_length_exceeded");
+  EXPECT_EQ(FaultWith([](auto& r) { r.max_tokens = 0; }), "max_tokens");
+  EXPECT_EQ(FaultWith([](auto& r) { r.n = 0; }), "n");
+  EXPECT_EQ(FaultWith([](auto& r) { r.temperature = -1; }), "temperature");
+  EXPECT_EQ(FaultWith([](auto& r) { r.top_p = 0; }), "top_p");
+  EXPECT_EQ(FaultWith([](auto& r) { r.top_k = -1; }), "top_k");
+  EXPECT_EQ(FaultWith([](auto& r) { r.min_p = 1; }), "min_p");
+  EXPECT_EQ(FaultWith([](auto& r) { r.dropout = 1; }), "dropout");
+  EXPECT_EQ(FaultWith([](auto& r) { r.min_tokens = -1; }), "min_tokens");
+  EXPECT_EQ(FaultWith([](auto& r) { r.repetition_penalty = 0; }), "repetition_penalty");
+  EXPECT_EQ(FaultWith([](auto& r) { r.presence_penalty = 3; }), "presence_penalty");
+  EXPECT_EQ(FaultWith([](auto& r) { r.frequency_penalty = 3; }), "frequency_penalty");
+  EXPECT_EQ(FaultWith([](auto& r) { r.logit_bias = {{99, 1}}; }), "logit_bias");
+  EXPECT_EQ(FaultWith([](auto& r) { r.logit_bias = {{1, 101}}; }), "logit_bias");
+  EXPECT_EQ(FaultWith([](auto& r) { r.logprobs = 21; }), "logprobs");
+  EXPECT_EQ(FaultWith([](auto& r) { r.prompt_logprobs = 21; }), "prompt_logprobs");
+  EXPECT_EQ(FaultWith([](auto& r) { r.stop = {""}; }), "stop");
+  EXPECT_EQ(FaultWith([](auto& r) { r.stop_token_ids = {99}; }), "stop_token_ids");
+  EXPECT_EQ(FaultWith([](auto& r) { r.request_id = "two words"; }), "request_id");
+  EXPECT_EQ(FaultWith([](auto& r) { r.cache_salt.assign(257, 'a'); }), "cache_salt");
+  EXPECT_EQ(FaultWith([](auto& r) { r.timeout_s = 0; }), "timeout_s");
+  EXPECT_EQ(FaultWith([](auto& r) { r.detach_s = 0; }), "detach_ttl_s");
 }
 
 TEST(ModelRegistryTest, RefusesReplicasByName) {
