@@ -38,9 +38,11 @@ class HttpService {
   HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
               Options options);
   void Handle(HttpRequest request, Reply reply);
-  using Parse = absl::StatusOr<CompletionCall>(const std::string& body, std::string* param);
-  void Complete(Parse* parse, HttpRequest request, Caller caller, Reply reply);
-  void StartCompletion(Parse* parse, const HttpRequest& request, const Caller& caller,
+  // Not on the server's threads where the body is large.
+  using Answer = std::function<void(const HttpRequest& request, const Reply& reply)>;
+  void Aside(HttpRequest request, const Reply& reply, Answer answer);
+  void Complete(ParseCall* parse, HttpRequest request, const Caller& caller, const Reply& reply);
+  void StartCompletion(ParseCall* parse, const HttpRequest& request, const Caller& caller,
                        const Reply& reply);
   void Models(const Reply& reply, const std::string& name);
   void Tokenize(const HttpRequest& request, const Reply& reply);

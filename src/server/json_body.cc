@@ -133,11 +133,23 @@ std::map<int32_t, float> JsonBody::NumbersById(const char* field) {
   return numbers;
 }
 
-void JsonBody::RefuseUnless(const char* field, std::initializer_list<Json> harmless) {
+void JsonBody::RefuseUnless(const char* field, const std::vector<Json>& harmless) {
   const Json* value = Find(field);
-  if (value == nullptr) return;
-  if (std::ranges::any_of(harmless, [&](const Json& h) { return h == *value; })) return;
-  Fail(field, "is not supported");
+  if (value == nullptr || std::ranges::find(harmless, *value) != harmless.end()) return;
+  std::string what = "is not supported";
+  for (const Json& h : harmless)
+    what += (&h == harmless.data() ? " unless it is " : " or ") + h.dump();
+  Fail(field, harmless.empty() ? what + ": leave it out" : what);
+}
+
+std::string JsonBody::TextWithout(const char* field) {
+  json_.erase(field);
+  return json_.dump();
+}
+
+absl::Status JsonBody::StatusAndParam(std::string* param) const {
+  if (!status_.ok()) *param = param_;
+  return status_;
 }
 
 }  // namespace trireme

@@ -36,12 +36,16 @@ class JsonBody {
   std::map<int32_t, float> NumbersById(const char* field);  // {"5": -1.5}
   const Json* Find(const char* field) const;                // null: absent or null
 
-  // The field is known, and would change the output: only these values of it do nothing.
-  void RefuseUnless(const char* field, std::initializer_list<Json> harmless);
+  // The field is known, and would change the answer: only these values of it do nothing.
+  void RefuseUnless(const char* field, const std::vector<Json>& harmless);
+
+  // As one line, `field` being left out, of now on.
+  std::string TextWithout(const char* field);
 
   void Fail(const char* field, const std::string& what);  // "FIELD: what"
   const absl::Status& status() const { return status_; }
   const std::string& param() const { return param_; }
+  absl::Status StatusAndParam(std::string* param) const;  // `param` is left where all is well
 
  private:
   explicit JsonBody(Json json) : json_(std::move(json)) {}

@@ -1,57 +1,20 @@
 #include "server/openai.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
+#include "runtime/request.h"
 #include "server/chat.h"
 #include "server/json_body.h"
+#include "server/keys.h"
+#include "server/openai_fields.h"
+#include "server/request_fault.h"
 
 namespace trireme {
 
 using Json = nlohmann::ordered_json;
 
 namespace {
-
-// As one line; bytes that are no UTF-8 (a token may end inside a character) become U+FFFD.
-std::string Dump(const Json& json) {
-  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
-}
-
-struct ErrorKind {
-  int http_status;
-  const char* type;
-  const char* code;
-};
-
-ErrorKind KindOf(absl::StatusCode code) {
-  switch (code) {
-    case absl::StatusCode::kInvalidArgument:
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kOutOfRange:
-      return {400, "invalid_request_error", nullptr};
-    case absl::StatusCode::kUnauthenticated:
-      return {401, "authentication_error", "invalid_api_key"};
-    case absl::StatusCode::kPermissionDenied:
-      return {403, "permission_error", nullptr};
-    case absl::StatusCode::kNotFound:
-      return {404, "invalid_request_error", "model_not_found"};
-    case absl::StatusCode::kAlreadyExists:
-      return {409, "invalid_request_error", "already_exists"};
-    case absl::StatusCode::kResourceExhausted:
-      return {429, "rate_limit_error", "rate_limit_exceeded"};
-    case absl::StatusCode::kCancelled:
-      return {499, "invalid_request_error", "cancelled"};
-    case absl::StatusCode::kUnavailable:
-      return {503, "server_error", "unavailable"};
-    case absl::StatusCode::kAborted:
-      return {503, "server_error", "aborted"};
-    case absl::StatusCode::kDeadlineExceeded:
-      return {504, "server_error", "timeout"};
-    default:
-      return {500, "server_error", nullptr};
-  }
-}
 
 std::optional<float> Float(std::optional<double> value) {
   if (!value.has_value()) return std::nullopt;
@@ -97,6 +60,19 @@ std::vector<GenerateRequest> Prompts(JsonBody& body, const GenerateRequest& comm
   return requests;
 }
 
+// As inference.proto has it, in lower case.
+void ReadDisconnect(JsonBody& body, GenerateRequest& request) {
+  const std::string what = body.Text("on_disconnect").value_or("cancel");
+  const auto ttl_s = body.Number("detach_ttl_s");
+  if (what == "detach") {
+    request.detach_s = ttl_s.value_or(kDefaultDetachSeconds);
+  } else if (what != "cancel") {
+    body.Fail("on_disconnect", "expected \"cancel\" or \"detach\"");
+  } else if (ttl_s.has_value()) {
+    body.Fail("detach_ttl_s", "is for on_disconnect \"detach\"");
+  }
+}
+
 // What completions and chats have in common.
 GenerateRequest Sampling(JsonBody& body) {
   GenerateRequest request;
@@ -116,21 +92,21 @@ GenerateRequest Sampling(JsonBody& body) {
   request.min_tokens = body.Int("min_tokens");
   request.priority = body.Int("priority").value_or(0);
   request.cache_salt = body.Text("cache_salt").value_or("");
-  request.request_id = body.Text("request_id").value_or("");
   request.repetition_penalty = Float(body.Number("repetition_penalty"));
   request.presence_penalty = Float(body.Number("presence_penalty"));
   request.frequency_penalty = Float(body.Number("frequency_penalty"));
   request.logit_bias = body.NumbersById("logit_bias");
-  for (const char* field :
-       {"response_format", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
-        "bad_words", "allowed_token_ids", "truncate_prompt_tokens", "logits_processors"}) {
-    body.RefuseUnless(field, {Json{{"type", "text"}}});
-  }
-  body.RefuseUnless("use_beam_search", {false});
+  request.dropout = Float(body.Number("dropout"));
+  request.timeout_s = body.Number("timeout_s");
+  ReadDisconnect(body, request);
   return request;
 }
 
-void ReadStream(JsonBody& body, CompletionCall& call) {
+// What is no part of the requests: how they are told of, and by which name.
+void ReadCall(JsonBody& body, CompletionCall& call) {
+  call.request_id = body.Text("request_id").value_or("");
+  call.digest = Sha256(body.TextWithout("request_id"));
+  call.include_stop = body.Bool("include_stop_str_in_output").value_or(false);
   call.stream = body.Bool("stream").value_or(false);
   if (const Json* options = body.Find("stream_options")) {
     if (!call.stream) body.Fail("stream_options", "is for streams");
@@ -205,18 +181,42 @@ Json Messages(JsonBody& body) {
   return messages;
 }
 
-}  // namespace
-
-OpenAiError ToOpenAiError(const absl::Status& status, const std::string& param) {
-  const ErrorKind kind = KindOf(status.code());
-  Json error = {
-      {"message", Message(status)}, {"type", kind.type}, {"param", nullptr}, {"code", nullptr}};
-  if (!param.empty()) error["param"] = param;
-  if (kind.code != nullptr) error["code"] = kind.code;
-  return {kind.http_status, Dump({{"error", error}})};
+std::shared_ptr<const Chat> ReadChat(JsonBody& body) {
+  auto chat = std::make_shared<Chat>();
+  chat->messages = Messages(body);
+  chat->add_generation_prompt = body.Bool("add_generation_prompt").value_or(true);
+  if (const Json* variables = body.Find("chat_template_kwargs")) {
+    variables->is_object() ? void(chat->variables = *variables)
+                           : body.Fail("chat_template_kwargs", "expected an object");
+  }
+  // As in vLLM it is the template's: models without reasoning have no use for it.
+  if (const auto effort = body.Text("reasoning_effort")) {
+    chat->variables["reasoning_effort"] = *effort;
+    if (!chat->variables.contains("enable_thinking")) {
+      chat->variables["enable_thinking"] = *effort != "none";
+    }
+  }
+  return chat;
 }
 
-std::string ServerSentEvent(const std::string& data) { return "data: " + data + "\n\n"; }
+// Of chats.
+void ReadTopLogprobs(JsonBody& body, GenerateRequest& request) {
+  const auto n_top = body.Whole("top_logprobs", 0, kMaxTopLogprobs);
+  if (body.Bool("logprobs").value_or(false)) {
+    request.logprobs = static_cast<int32_t>(n_top.value_or(0));
+  } else if (n_top.value_or(0) != 0) {
+    body.Fail("top_logprobs", "needs logprobs: true");
+  }
+}
+
+}  // namespace
+
+std::string CompletionCall::ParamOf(const absl::Status& status) const {
+  const std::string field = FieldOf(status);
+  if (field == "prompt" && is_chat) return "messages";
+  if (field == "max_tokens" && max_completion_tokens) return "max_completion_tokens";
+  return field;
+}
 
 absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::string* param) {
   ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse(text));
@@ -228,17 +228,14 @@ absl::StatusOr<CompletionCall> ParseCompletion(const std::string& text, std::str
   call.model = common.model;
   ReadLogprobs(body, common);
   call.prompt_logprobs = body.Int("prompt_logprobs").has_value();
-  body.RefuseUnless("suffix", {""});
   if (const auto best_of = body.Int("best_of"); best_of && *best_of != common.n.value_or(1)) {
     body.Fail("best_of", "is not supported beyond n");
   }
-  ReadStream(body, call);
+  ReadCall(body, call);
   if (call.stream && call.prompt_logprobs) body.Fail("prompt_logprobs", "is not for streams");
+  RefuseUnsupported(body, kCompletions);
   call.requests = Prompts(body, common);
-  if (!body.status().ok()) {
-    *param = body.param();
-    return body.status();
-  }
+  RETURN_IF_ERROR(body.StatusAndParam(param));
   return call;
 }
 
@@ -246,36 +243,15 @@ absl::StatusOr<CompletionCall> ParseChat(const std::string& text, std::string* p
   ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse(text));
   CompletionCall call{.is_chat = true};
   GenerateRequest request = Sampling(body);
-  request.max_tokens = body.Int("max_completion_tokens");
-  if (!request.max_tokens.has_value()) request.max_tokens = body.Int("max_tokens");
+  call.max_completion_tokens = body.Find("max_completion_tokens") != nullptr;
+  request.max_tokens =
+      body.Int(call.max_completion_tokens ? "max_completion_tokens" : "max_tokens");
   call.model = request.model;
-  ReadStream(body, call);
-  auto chat = std::make_shared<Chat>();
-  chat->messages = Messages(body);
-  chat->add_generation_prompt = body.Bool("add_generation_prompt").value_or(true);
-  if (const Json* variables = body.Find("chat_template_kwargs")) {
-    variables->is_object() ? void(chat->variables = *variables)
-                           : body.Fail("chat_template_kwargs", "expected an object");
-  }
-  if (body.Text("tool_choice") != "none") body.RefuseUnless("tools", {Json::array()});
-  for (const char* field : {"functions", "audio", "web_search_options", "chat_template",
-                            "documents", "reasoning_effort"}) {
-    body.RefuseUnless(field, {});
-  }
-  const auto top_logprobs = body.Int("top_logprobs");
-  if (body.Bool("logprobs").value_or(false)) {
-    request.logprobs = top_logprobs.value_or(0);
-  } else if (top_logprobs.value_or(0) != 0) {
-    body.Fail("top_logprobs", "needs logprobs: true");
-  }
-  body.RefuseUnless("prompt_logprobs", {});
-  body.RefuseUnless("continue_final_message", {false});
-  body.RefuseUnless("modalities", {Json::array({"text"})});
-  if (!body.status().ok()) {
-    *param = body.param();
-    return body.status();
-  }
-  request.chat = std::move(chat);
+  ReadCall(body, call);
+  request.chat = ReadChat(body);
+  ReadTopLogprobs(body, request);
+  RefuseUnsupported(body, kChats);
+  RETURN_IF_ERROR(body.StatusAndParam(param));
   call.requests.push_back(std::move(request));
   return call;
 }
@@ -288,167 +264,22 @@ absl::StatusOr<std::shared_ptr<const Chat>> ParseMessages(const std::string& jso
   return chat;
 }
 
-CompletionAnswer::CompletionAnswer(const CompletionCall& call, std::string id, int64_t created,
-                                   std::string model, std::shared_ptr<const Tokenizer> tokenizer)
-    : is_chat_(call.is_chat),
-      stream_(call.stream),
-      include_usage_(call.include_usage),
-      id_(std::move(id)),
-      model_(std::move(model)),
-      created_(created),
-      n_(static_cast<size_t>(std::max(1, call.requests[0].n.value_or(1)))),
-      n_top_(call.requests[0].logprobs),
-      echo_(call.requests[0].echo),
-      prompt_logprobs_(call.prompt_logprobs),
-      speller_(std::move(tokenizer)),
-      n_open_(call.requests.size()),
-      choices_(call.requests.size() * n_),
-      usages_(call.requests.size()),
-      prompts_(call.requests.size()) {}
-
-std::string CompletionAnswer::Add(size_t prompt, Event&& event) {
-  if (error_.has_value()) return "";
-  const bool last = IsLast(event);
-  std::string out;
-  if (auto* accepted = std::get_if<Accepted>(&event)) {
-    prompts_[prompt] = std::move(*accepted);
-    for (size_t i = 0; i < n_; ++i) {
-      if (is_chat_ && stream_) {
-        out += ChunkOf(i, {{"role", "assistant"}, {"content", ""}}, nullptr);
-      } else if (!n_top_.has_value()) {  // else it comes with its logprobs
-        out += AddText(prompt * n_ + i, prompts_[prompt].prompt_text);
-      }
-    }
-  } else if (auto* delta = std::get_if<Delta>(&event)) {
-    out = AddDelta(prompt, *delta);
-  } else if (auto* waiting = std::get_if<Waiting>(&event)) {
-    if (stream_) out = ": " + waiting->reason + "\n\n";
-  } else if (auto* finished = std::get_if<Finished>(&event)) {
-    // A choice that its deadline cut off is one that was too long.
-    const char* reason = finished->reason == FinishReason::kStop ? "stop" : "length";
-    const size_t index = prompt * n_ + finished->choice;
-    choices_[index].finish_reason = reason;
-    Usage& usage = usages_[prompt];
-    usage.prompt_tokens = finished->usage.prompt_tokens;
-    usage.completion_tokens += finished->usage.completion_tokens;
-    usage.cached_tokens = std::max(usage.cached_tokens, finished->usage.cached_tokens);
-    out = Begin(prompt, finished->choice, {});
-    if (stream_) out += ChunkOf(index, is_chat_ ? Json::object() : DeltaOf(""), reason);
-  } else {
-    error_ = std::get<absl::Status>(event);
-    if (stream_) out = ServerSentEvent(ToOpenAiError(*error_).body) + ServerSentEvent("[DONE]");
-    return out;
+absl::StatusOr<TokenizeCall> ParseTokenize(const std::string& text, std::string* param) {
+  ASSIGN_OR_RETURN(JsonBody body, JsonBody::Parse(text));
+  TokenizeCall call{.model = body.Text("model").value_or("")};
+  const auto prompt = body.Text("prompt");
+  if (body.Find("messages") != nullptr) {
+    call.chat = ReadChat(body);
+    if (prompt.has_value()) body.Fail("prompt", "is for a text, messages for a chat: send one");
+  } else if (!prompt.has_value()) {
+    body.Fail("prompt", "is missing: send a text, or messages");
   }
-  if (last && --n_open_ == 0 && stream_) out += EndOfStream();
-  return out;
-}
-
-std::string CompletionAnswer::AddText(size_t index, const std::string& text, Logprobs logprobs) {
-  if (stream_) {
-    const bool nothing = text.empty() && logprobs.json().is_null();
-    return nothing ? "" : ChunkOf(index, DeltaOf(text), nullptr, logprobs);
-  }
-  choices_[index].text += text;
-  choices_[index].logprobs.Append(logprobs);
-  return "";
-}
-
-std::string CompletionAnswer::AddDelta(size_t prompt, const Delta& delta) {
-  std::string out = Begin(prompt, delta.choice, delta.prompt_logprobs);
-  const size_t index = prompt * n_ + delta.choice;
-  Logprobs logprobs;
-  for (size_t i = 0; i < delta.logprobs.size(); ++i) {
-    if (is_chat_) {
-      logprobs.AddToChat(speller_, delta.ids[i], delta.logprobs[i]);
-    } else {
-      logprobs.AddToCompletion(speller_, delta.ids[i], &delta.logprobs[i], *n_top_,
-                               &choices_[index].offset);
-    }
-  }
-  return out += AddText(index, delta.text, std::move(logprobs));
-}
-
-std::string CompletionAnswer::Begin(size_t prompt, uint32_t choice_of_prompt,
-                                    const std::vector<TokenLogprobs>& logprobs) {
-  const size_t index = prompt * n_ + choice_of_prompt;
-  Choice& choice = choices_[index];
-  if (std::exchange(choice.begun, true)) return "";
-  const std::vector<int32_t>& ids = prompts_[prompt].prompt_ids;
-  if (prompt_logprobs_) choice.prompt_logprobs = PromptLogprobs(speller_, ids, logprobs);
-  if (!echo_ || !n_top_.has_value()) return "";
-  Logprobs echoed;
-  for (size_t i = 0; i < ids.size(); ++i) {
-    const bool known = i > 0 && i <= logprobs.size();
-    echoed.AddToCompletion(speller_, ids[i], known ? &logprobs[i - 1] : nullptr, *n_top_,
-                           &choice.offset);
-  }
-  return AddText(index, prompts_[prompt].prompt_text, std::move(echoed));
-}
-
-Json CompletionAnswer::Head(bool of_stream) const {
-  const char* object = !is_chat_   ? "text_completion"
-                       : of_stream ? "chat.completion.chunk"
-                                   : "chat.completion";
-  return {{"id", id_}, {"object", object}, {"created", created_}, {"model", model_}};
-}
-
-Json CompletionAnswer::DeltaOf(const std::string& text) const {
-  return is_chat_ ? Json{{"content", text}} : Json(text);
-}
-
-Json CompletionAnswer::UsageJson() const {
-  Usage sum;
-  for (const Usage& usage : usages_) {
-    sum.prompt_tokens += usage.prompt_tokens;
-    sum.completion_tokens += usage.completion_tokens;
-    sum.cached_tokens += usage.cached_tokens;
-  }
-  return {{"prompt_tokens", sum.prompt_tokens},
-          {"completion_tokens", sum.completion_tokens},
-          {"total_tokens", sum.prompt_tokens + sum.completion_tokens},
-          {"prompt_tokens_details", {{"cached_tokens", sum.cached_tokens}}}};
-}
-
-std::string CompletionAnswer::ChunkOf(size_t index, Json delta, const char* finish_reason,
-                                      const Logprobs& logprobs) const {
-  Json choice = {{"index", index}};
-  choice[is_chat_ ? "delta" : "text"] = std::move(delta);
-  choice["logprobs"] = logprobs.json();
-  choice["finish_reason"] = finish_reason == nullptr ? Json() : Json(finish_reason);
-  Json chunk = Head(/*of_stream=*/true);
-  chunk["choices"] = Json::array({std::move(choice)});
-  if (include_usage_) chunk["usage"] = nullptr;
-  return ServerSentEvent(Dump(chunk));
-}
-
-std::string CompletionAnswer::EndOfStream() const {
-  std::string out;
-  if (include_usage_) {
-    Json chunk = Head(/*of_stream=*/true);
-    chunk["choices"] = Json::array();
-    chunk["usage"] = UsageJson();
-    out = ServerSentEvent(Dump(chunk));
-  }
-  return out + ServerSentEvent("[DONE]");
-}
-
-std::string CompletionAnswer::Whole() const {
-  Json answer = Head(/*of_stream=*/false);
-  answer["choices"] = Json::array();
-  for (size_t i = 0; i < choices_.size(); ++i) {
-    Json choice = {{"index", i}};
-    if (is_chat_) {
-      choice["message"] = {{"role", "assistant"}, {"content", choices_[i].text}};
-    } else {
-      choice["text"] = choices_[i].text;
-    }
-    choice["logprobs"] = choices_[i].logprobs.json();
-    if (prompt_logprobs_) choice["prompt_logprobs"] = choices_[i].prompt_logprobs;
-    choice["finish_reason"] = choices_[i].finish_reason;
-    answer["choices"].push_back(std::move(choice));
-  }
-  answer["usage"] = UsageJson();
-  return Dump(answer);
+  call.prompt = prompt.value_or("");
+  call.add_special_tokens = body.Bool("add_special_tokens").value_or(call.chat == nullptr);
+  call.return_token_strs = body.Bool("return_token_strs").value_or(false);
+  RefuseUnsupported(body, kTokenize);
+  RETURN_IF_ERROR(body.StatusAndParam(param));
+  return call;
 }
 
 }  // namespace trireme

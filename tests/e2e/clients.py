@@ -70,6 +70,20 @@ check_equal("".join(c.choices[0].delta.content or "" for c in chunks), said, "a 
 raw = client.chat.completions.with_raw_response.create(messages=MESSAGES, **SAMPLED)
 check_equal(raw.status_code, 200, "a raw response's status")
 
+check_equal(chat._request_id, chat.id, "the id of a chat, and of its request")
+named = client.chat.completions.create(messages=MESSAGES, extra_headers={"X-Request-Id": "trace-7"}, **SAMPLED)
+check(named._request_id == "trace-7" and "trace-7" in named.id, f"{named.id} of {named._request_id}")
+try:
+    client.chat.completions.create(messages=MESSAGES, **(SAMPLED | {"max_tokens": 100_000}))
+except openai.BadRequestError as error:
+    check_equal((error.code, error.param), ("context_length_exceeded", "max_tokens"), "what openai makes of an error")
+    check(error.request_id.startswith("chatcmpl-"), error.request_id)
+else:
+    check(False, "max_tokens beyond the context")
+raises(openai.BadRequestError, "tool_choice: is not supported", lambda: client.chat.completions.create(
+    messages=MESSAGES, tool_choice="required", **SAMPLED))
+client.chat.completions.create(messages=MESSAGES, tools=[], functions=[], logit_bias={}, reasoning_effort="low",
+                               verbosity="medium", extra_body={"bad_words": []}, **SAMPLED)
 raises(openai.NotFoundError, "no model is named",
        lambda: client.completions.create(prompt=PROMPT, **(SAMPLED | {"model": "gpt-4"})))
 raises(openai.BadRequestError, "max_tokens is 0",
@@ -127,7 +141,7 @@ check_equal(events[0].WhichOneof("event"), "accepted", "the first event")
 check_equal("".join(e.delta.text for e in events), text, "text over grpcio and over openai")
 check_equal(events[-1].finished.usage.completion_tokens, 24, "usage over grpcio")
 tokenize, TokenizeRequest = method("trireme.v1.Inference", "Tokenize")
-ids = tokenize(TokenizeRequest(text=PROMPT), metadata=metadata).ids
+ids = tokenize(TokenizeRequest(text=PROMPT), metadata=[("authorization", f"bearer {KEY}")]).ids
 check_equal(len(ids), completion.usage.prompt_tokens, "tokens of the prompt")
 get_stats, GetStatsRequest = method("trireme.v1.Control", "GetStats")
 check(get_stats(GetStatsRequest(), metadata=metadata).requests.finished >= 20, "GetStats")
@@ -157,11 +171,11 @@ check_equal(status_of(call), StatusCode.CANCELLED, "a call that its client ends"
 
 # ---- curl.
 def curl(path, *args, body=None, key=KEY):
-    """(status, what it printed); `body` goes by stdin."""
+    """(status, what it printed, its log); `body` goes by stdin."""
     data = [] if body is None else ["--data-binary", "@-"]
     done = subprocess.run(["curl", "--silent", "--show-error", "--max-time", "60", "--write-out",
-                           "\n%{http_code}", "--header", f"Authorization: Bearer {key}", *args, *data,
-                           BASE + path], input=body, capture_output=True, text=True, timeout=90)
+                           "\n%{http_code}", *([] if key is None else ["--header", f"Authorization: Bearer {key}"]),
+                           *args, *data, BASE + path], input=body, capture_output=True, text=True, timeout=90)
     check_equal(done.returncode, 0, f"curl {path}: {done.stderr}")
     output, _, status = done.stdout.rpartition("\n")
     return int(status), output, done.stderr
@@ -185,5 +199,7 @@ status, _, _ = curl("/health", "--head")
 check_equal(status, 200, "HEAD /health")
 status, output, _ = curl("/v1/completions", key="x", body=json.dumps(body))
 check_equal((status, json.loads(output)["error"]["code"]), (401, "invalid_api_key"), "another key by curl")
+status, _, _ = curl("/v1/models", "--header", f"authorization: bearer {KEY}", key=None)
+check_equal(status, 200, "the scheme in lower case")
 server.stop()
 folder.cleanup()

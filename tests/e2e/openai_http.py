@@ -9,15 +9,17 @@ import shutil
 import signal
 import tempfile
 
-from harness import Server, check, check_equal, generate, model, run
+from harness import BINARY, Server, check, check_equal, config, generate, model, run
 
-# The bundled model, with a chat template.
+# The bundled model, with a chat template and room for requests that only an event ends.
 folder = tempfile.TemporaryDirectory()
 directory = pathlib.Path(folder.name) / "austen"
 shutil.copytree(model("austen"), directory)
 (directory / "chat_template.jinja").write_text(
     "{% for m in messages %}{{ m.role }}: {{ m.content | trim }}\n{% endfor %}"
     "{% if add_generation_prompt %}assistant:{% endif %}")
+CONTEXT = 20_000
+(directory / "config.json").write_text(json.dumps(config(directory) | {"max_position_embeddings": CONTEXT}))
 server = Server("--model", str(directory), "--tp", "2", "--http-addr", "127.0.0.1:0")
 HOST, PORT = server.http_address.rsplit(":", 1)
 SAMPLED = {"model": "austen", "prompt": "It is a truth", "max_tokens": 40, "seed": 7, "top_p": 0.9,
@@ -28,15 +30,22 @@ def connect():
     return http.client.HTTPConnection(HOST, int(PORT), timeout=60)
 
 
-def call(method, path, body=None, connection=None):
+def fetch(method, path, body=None, connection=None, **headers):
+    """(status, x-request-id, the JSON); `headers` with _ for -."""
     connection = connection or connect()
     connection.request(method, path, None if body is None else json.dumps(body),
-                       {"Content-Type": "application/json"})
+                       {"Content-Type": "application/json"} | {k.replace("_", "-"): v for k, v in headers.items()})
     response = connection.getresponse()
-    return response.status, json.loads(response.read())
+    answer = response.read()
+    return response.status, response.getheader("X-Request-Id"), json.loads(answer)
 
 
-def stream(body, after_first=lambda: None, path="/v1/completions"):
+def call(*args):
+    status, _, answer = fetch(*args)
+    return status, answer
+
+
+def stream(body, after_first=lambda event: None, path="/v1/completions"):
     """The objects of a streamed completion; the last line must be [DONE]."""
     connection = connect()
     connection.request("POST", path, json.dumps(body | {"stream": True}))
@@ -48,7 +57,7 @@ def stream(body, after_first=lambda: None, path="/v1/completions"):
         if line.startswith(b"data: ") and line.strip() != b"data: [DONE]":
             events.append(json.loads(line[6:]))
             if len(events) == 1:
-                after_first()
+                after_first(events[0])
         last = line.strip() or last
     check_equal(last, b"data: [DONE]", "the last line")
     return events
@@ -146,8 +155,82 @@ for body, wanted, words in [
     status, answer = call("POST", "/v1/completions", body)
     check_equal(status, wanted, f"status of {body}")
     check(words in answer["error"]["message"], answer)
-check_equal(call("GET", "/v1/completions")[0], 405, "GET of a completion")
-check_equal(call("GET", "/nothing")[0], 404, "nothing there")
+
+# An error names the field and has a code.
+MESSAGES = {"messages": chat["messages"]}
+COMPLETIONS, CHATS = ("POST", "/v1/completions"), ("POST", "/v1/chat/completions")
+beyond = "so " * CONTEXT
+for where, body, wanted in [
+        (COMPLETIONS, SAMPLED | {"n": 0}, (400, "n", None)),
+        (COMPLETIONS, SAMPLED | {"temperature": -1}, (400, "temperature", None)),
+        (COMPLETIONS, SAMPLED | {"top_p": 0}, (400, "top_p", None)),
+        (COMPLETIONS, SAMPLED | {"logprobs": 21}, (400, "logprobs", None)),
+        (COMPLETIONS, SAMPLED | {"prompt": ""}, (400, "prompt", None)),
+        (COMPLETIONS, SAMPLED | {"skip_special_tokens": False}, (400, "skip_special_tokens", None)),
+        (COMPLETIONS, SAMPLED | {"max_tokens": CONTEXT}, (400, "max_tokens", "context_length_exceeded")),
+        (COMPLETIONS, SAMPLED | {"prompt": beyond}, (400, "prompt", "context_length_exceeded")),
+        (CHATS, {"messages": [{"role": "user", "content": beyond}]}, (400, "messages", "context_length_exceeded")),
+        (CHATS, MESSAGES | {"max_completion_tokens": CONTEXT},
+         (400, "max_completion_tokens", "context_length_exceeded")),
+        (CHATS, MESSAGES | {"logprobs": True, "top_logprobs": 21}, (400, "top_logprobs", None)),
+        (CHATS, MESSAGES | {"tool_choice": "required"}, (400, "tool_choice", None)),
+        (CHATS, MESSAGES | {"model": "gpt-4"}, (404, "model", "model_not_found")),
+        (("GET", "/v1/models/gpt-4"), None, (404, "model", "model_not_found")),
+        (("POST", "/tokenize"), {"prompt": "a", "model": "gpt-4"}, (404, "model", "model_not_found")),
+        (("GET", "/nothing"), None, (404, None, "not_found")),
+        (("POST", "/v1/embeddings"), {"input": "a"}, (404, None, "not_found")),
+        (("GET", "/v1/completions"), None, (405, None, "method_not_allowed")),
+        (("POST", "/health"), {}, (405, None, "method_not_allowed"))]:
+    status, name, answer = fetch(*where, body)
+    error = answer["error"]
+    check_equal((status, error["param"], error["code"]), wanted, f"{where}: {error}")
+    check(name.startswith(("req-", "cmpl-", "chatcmpl-")), f"x-request-id of an error: {name}")
+
+# One id: of the answer, its header, the log and `ctl abort`.
+status, name, answer = fetch(*COMPLETIONS, SAMPLED)
+check(answer["id"] == name and name.startswith("cmpl-"), f"{answer['id']} is {name}")
+status, name, answer = fetch(*CHATS, chat, X_Request_Id="trace-7")
+check(name == "trace-7" and answer["id"].startswith("chatcmpl-trace-7-"), f"{answer['id']} of {name}")
+status, name, answer = fetch(*COMPLETIONS, SAMPLED | {"seed": 8}, X_Request_Id="trace-7")
+check_equal((status, name), (200, "trace-7"), "another request of that trace")
+status, name, answer = fetch(*COMPLETIONS, SAMPLED | {"request_id": "mine"})
+check_equal((name, answer["id"]), ("mine", "mine"), "a request_id")
+for bad in ("two words", "x" * 97):
+    status, name, _ = fetch("GET", "/health", X_Request_Id=bad)
+    check(name.startswith("req-"), f"x-request-id where {bad!r} was sent: {name}")
+
+
+def abort(event):
+    run([BINARY, "ctl", "abort", "--server", server.address, "--request-id", event["id"]])
+
+
+aborted = stream(SAMPLED | {"max_tokens": CONTEXT - 100}, after_first=abort)[-1]
+check_equal(aborted.get("error", {}).get("code"), "cancelled", "the end of a stream that was aborted by its id")
+
+# The rest of what is gRPC's: a deadline, and requests that outlive their client.
+status, answer = call(*COMPLETIONS, SAMPLED | {"max_tokens": CONTEXT - 100, "timeout_s": 1})
+check_equal((status, answer["choices"][0]["finish_reason"]), (200, "length"), "a deadline")
+check(answer["usage"]["completion_tokens"] < CONTEXT - 100, answer["usage"])
+kept = SAMPLED | {"max_tokens": 400, "on_disconnect": "detach", "detach_ttl_s": 60}
+connection = connect()
+connection.request(*COMPLETIONS, json.dumps(kept | {"request_id": "kept", "stream": True}))
+name = json.loads(connection.getresponse().readline()[6:])["id"]
+connection.close()
+again = texts(stream(kept | {"request_id": name}))
+check_equal(again, call(*COMPLETIONS, SAMPLED | {"max_tokens": 400})[1]["choices"][0]["text"], "a client that came back")
+
+# What ended a text stands in it where that is asked for.
+text = whole["choices"][0]["text"]
+stop = {"stop": text[12:15]}
+end = text.find(stop["stop"])
+for fields, wanted in ((stop, text[:end]), (stop | {"include_stop_str_in_output": True}, text[:end + 3])):
+    check_equal(call(*COMPLETIONS, SAMPLED | fields)[1]["choices"][0]["text"], wanted, f"text with {fields}")
+    check_equal(texts(stream(SAMPLED | fields)), wanted, f"a stream with {fields}")
+status, answer = call("POST", "/tokenize", MESSAGES | {"return_token_strs": True})
+check_equal((answer["tokens"], answer["count"], answer["max_model_len"]), (ids, len(ids), CONTEXT), "a chat's tokens")
+check_equal(len(answer["token_strs"]), len(ids), "tokens as strings")
+status, shorter = call("POST", "/tokenize", MESSAGES | {"add_generation_prompt": False})
+check(shorter["tokens"] == ids[:shorter["count"]] and shorter["count"] < len(ids), f"{shorter} of {ids}")
 
 # A client that goes away frees what its request held.
 connection = connect()
@@ -162,7 +245,7 @@ server.await_stats(lambda s: s["requests"]["cancelled"] > before or s["requests"
 long = SAMPLED | {"max_tokens": 180, "logprobs": 0, "presence_penalty": 0.5}
 undisturbed = call("POST", "/v1/completions", long)[1]["choices"][0]
 victim = next(pid for (_, rank), pid in server.ranks().items() if rank == 1)
-events = stream(long, after_first=lambda: os.kill(victim, signal.SIGKILL))
+events = stream(long, after_first=lambda _: os.kill(victim, signal.SIGKILL))
 check_equal(texts(events), undisturbed["text"], "the text of a stream whose replica died")
 check_equal([l for e in events for c in e["choices"] for l in (c["logprobs"] or {}).get("token_logprobs", [])],
             undisturbed["logprobs"]["token_logprobs"], "its logprobs")

@@ -34,7 +34,7 @@ for name, data in {
 }.items():
     write("http", name, data)
 
-# ---- openai: a byte for the path, and a body.
+# ---- openai: a byte for the path (completions, chats, tokenize), and a body.
 COMPLETIONS = {
     "text": {"prompt": "abc", "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "top_k": 4},
     "ids": {"model": "m", "prompt": [2, 3], "n": 2, "stream": True,
@@ -42,6 +42,11 @@ COMPLETIONS = {
     "several": {"prompt": ["a", "b"], "stop": ["x", "y"], "seed": 7, "echo": True},
     "lists": {"prompt": [[2, 3], [4]], "stop": "x", "min_tokens": 1, "ignore_eos": True},
     "refused": {"prompt": "a", "logit_bias": {"5": 1}, "best_of": 2, "logprobs": 3},
+    "named": {"prompt": "a", "request_id": "r", "timeout_s": 1.5, "priority": -1, "cache_salt": "s",
+              "on_disconnect": "detach", "detach_ttl_s": 5, "add_special_tokens": False, "dropout": 0.1},
+    "stopped": {"prompt": "a", "stop": "x", "include_stop_str_in_output": True, "bad_words": [],
+                "skip_special_tokens": True, "length_penalty": 1.0},
+    "unsupported": {"prompt": "a", "guided_choice": ["a"], "skip_special_tokens": False},
     "wrong": {"prompt": {"a": 1}, "max_tokens": 1e99, "n": -1, "temperature": "hot"},
 }
 CHATS = {
@@ -50,9 +55,16 @@ CHATS = {
     "calls": {"messages": [{"role": "assistant", "content": None, "tool_calls": [
         {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\": 1}"}}]},
         {"role": "tool", "tool_call_id": "1", "content": "2"}], "max_completion_tokens": 4},
+    "chat_fields": {"messages": [{"role": "user", "content": "a"}], "reasoning_effort": "low",
+                    "tools": [{}], "tool_choice": "none", "logprobs": True, "top_logprobs": 20},
     "chat_wrong": {"messages": [{"role": 5}], "response_format": {"type": "json_object"}},
 }
-for path, bodies in ((b"\0", COMPLETIONS), (b"\1", CHATS)):
+TOKENIZE = {
+    "tokenize": {"model": "m", "prompt": "a", "return_token_strs": True},
+    "tokenize_chat": {"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": False},
+    "tokenize_both": {"messages": [], "prompt": "a", "continue_final_message": True},
+}
+for path, bodies in ((b"\0", COMPLETIONS), (b"\1", CHATS), (b"\2", TOKENIZE)):
     for name, body in bodies.items():
         write("openai", name, path + json.dumps(body).encode())
 write("openai", "deep", b"\0" + b"[" * 5000)

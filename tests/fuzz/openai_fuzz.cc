@@ -1,12 +1,14 @@
 // Any bytes as the body of a completion or a chat: refused in one line with a field that an answer
 // can name, or requests that admission judges, whose events become JSON.
-// Input: one byte, even for a completion, odd for a chat; the body.
+// Input: one byte, modulo 3 for a completion, a chat, or a text to tokenize; the body.
 #include <cstdint>
 #include <string>
 
 #include "base/check.h"
 #include "server/admission.h"
 #include "server/openai.h"
+#include "server/openai_answer.h"
+#include "server/openai_error.h"
 #include "text/utf8.h"
 
 namespace trireme {
@@ -59,7 +61,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       .name = "m", .vocab_size = 100, .context_length = 64, .eos_ids = {1}};
   const std::string body(reinterpret_cast<const char*>(data) + 1, size - 1);
   std::string param;
-  const auto call = data[0] % 2 == 0 ? ParseCompletion(body, &param) : ParseChat(body, &param);
+  if (data[0] % 3 == 2) {
+    const auto call = ParseTokenize(body, &param);
+    if (!call.ok()) CheckError(call.status(), param);
+    return 0;
+  }
+  const auto call = data[0] % 3 == 0 ? ParseCompletion(body, &param) : ParseChat(body, &param);
   if (!call.ok()) {
     CheckError(call.status(), param);
     return 0;
@@ -70,7 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     GenerateRequest with_ids = request;
     if (with_ids.ids.empty()) with_ids.ids = {2, 3};
     const auto sequence = MakeSequence(with_ids, model, model.context_length, /*seed=*/7);
-    if (!sequence.ok()) CheckError(sequence.status(), "");
+    if (!sequence.ok()) CheckError(sequence.status(), call->ParamOf(sequence.status()));
     admitted &= sequence.ok();
   }
   if (admitted) Answer(*call);

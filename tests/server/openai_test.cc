@@ -6,6 +6,10 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/chat.h"
+#include "server/openai_answer.h"
+#include "server/openai_error.h"
+#include "server/openai_fields.h"
+#include "server/request_fault.h"
 #include "tests/server/scripted_replica.h"
 
 namespace trireme {
@@ -99,11 +103,6 @@ TEST(OpenAiTest, WrongTypesAndUnsupportedFieldsAreRefused) {
             "temperature | temperature: expected a number, not a string");
   EXPECT_EQ(refusal(R"("stream": 1)"), "stream | stream: expected true or false, not 1");
   EXPECT_EQ(refusal(R"("stop": [1])"), "stop | stop: expected a string or an array of strings");
-  for (const char* field :
-       {R"("suffix": "x")", R"("guided_json": {})", R"("response_format": {"type": "json_object"})",
-        R"("use_beam_search": true)"}) {
-    EXPECT_THAT(refusal(field), HasSubstr("is not supported")) << field;
-  }
   for (const char* bad : {"[5]", "5", R"({"x": 1})", R"({"5 ": 1})", R"({"5": "1"})"}) {
     EXPECT_EQ(refusal(StrCat(R"("logit_bias": )", bad)),
               "logit_bias | logit_bias: expected an object of token ids and numbers")
@@ -118,6 +117,201 @@ TEST(OpenAiTest, WrongTypesAndUnsupportedFieldsAreRefused) {
   EXPECT_EQ(Refusal("{\"prompt\": "), " | the body is not JSON in UTF-8");
   EXPECT_EQ(Refusal("{\"prompt\": \"\xff\"}"), " | the body is not JSON in UTF-8");
   EXPECT_EQ(Refusal(std::string(100000, '[')), " | the body is JSON more than 64 levels deep");
+}
+
+// ---- Fields that would change the answer.
+
+// "" of what is taken, else "PARAM".
+std::string RefusedField(Endpoint endpoint, const std::string& field, const Json& value) {
+  Json body = {{"model", "m"}, {field, value}};
+  if (endpoint == kChats) {
+    body["messages"] = Json::array({{{"role", "user"}, {"content", "hi"}}});
+  } else {
+    body["prompt"] = "x";
+  }
+  std::string param;
+  absl::Status status;
+  if (endpoint == kCompletions) status = ParseCompletion(body.dump(), &param).status();
+  if (endpoint == kChats) status = ParseChat(body.dump(), &param).status();
+  if (endpoint == kTokenize) status = ParseTokenize(body.dump(), &param).status();
+  EXPECT_EQ(status.ok(), param.empty()) << status;
+  if (!status.ok()) {
+    EXPECT_THAT(Message(status), HasSubstr(field + ": is not supported"));
+  }
+  return param;
+}
+
+TEST(OpenAiTest, EachUnsupportedFieldIsRefusedUnlessItDoesNothing) {
+  for (const UnsupportedField& field : UnsupportedFields()) {
+    for (const Endpoint endpoint : {kCompletions, kChats, kTokenize}) {
+      if ((field.endpoints & endpoint) == 0) continue;
+      EXPECT_EQ(RefusedField(endpoint, field.name, {{"x", 1}}), field.name);
+      EXPECT_EQ(RefusedField(endpoint, field.name, nullptr), "");
+      for (const Json& value : field.harmless) {
+        EXPECT_EQ(RefusedField(endpoint, field.name, value), "") << field.name << value;
+      }
+    }
+  }
+}
+
+// As clients send them.
+TEST(OpenAiTest, NothingThatWouldChangeTheAnswerIsIgnored) {
+  const Json named = {{"type", "function"}, {"function", {{"name", "f"}}}};
+  const Json schema = {{"type", "json_schema"}, {"json_schema", {{"name", "a"}}}};
+  const std::vector<std::pair<const char*, Json>> both = {
+      {"response_format", {{"type", "json_object"}}},
+      {"response_format", schema},
+      {"structured_outputs", {{"json", Json::object()}}},
+      {"guided_json", Json::object()},
+      {"guided_regex", "a+"},
+      {"guided_choice", {"a", "b"}},
+      {"guided_grammar", "root ::= \"a\""},
+      {"bad_words", {"a"}},
+      {"allowed_token_ids", {1}},
+      {"logits_processors", {"p"}},
+      {"use_beam_search", true},
+      {"length_penalty", 1.5},
+      {"truncate_prompt_tokens", 5},
+      {"skip_special_tokens", false},
+      {"return_token_ids", true},
+      {"return_tokens_as_token_ids", true},
+      {"thinking_token_budget", 100},
+      {"reasoning", {{"effort", "high"}}},
+      {"verbosity", "low"}};
+  for (const auto& [field, value] : both) {
+    EXPECT_EQ(RefusedField(kCompletions, field, value), field);
+    EXPECT_EQ(RefusedField(kChats, field, value), field);
+  }
+  EXPECT_EQ(RefusedField(kCompletions, "suffix", "x"), "suffix");
+  EXPECT_EQ(RefusedField(kCompletions, "add_special_tokens", false), "add_special_tokens");
+  EXPECT_EQ(RefusedField(kCompletions, "reasoning_effort", "low"), "reasoning_effort");
+  EXPECT_EQ(RefusedField(kCompletions, "prompt_embeds", "AAAA"), "prompt_embeds");
+  const std::vector<std::pair<const char*, Json>> chats = {{"tools", {{{"type", "function"}}}},
+                                                           {"tool_choice", "required"},
+                                                           {"tool_choice", named},
+                                                           {"functions", {{{"name", "f"}}}},
+                                                           {"function_call", {{"name", "f"}}},
+                                                           {"echo", true},
+                                                           {"chat_template", "{{ messages }}"},
+                                                           {"documents", {{{"text", "a"}}}},
+                                                           {"continue_final_message", true},
+                                                           {"modalities", {"text", "audio"}},
+                                                           {"audio", {{"voice", "a"}}},
+                                                           {"web_search_options", Json::object()}};
+  for (const auto& [field, value] : chats) EXPECT_EQ(RefusedField(kChats, field, value), field);
+}
+
+TEST(OpenAiTest, WhatChangesNoTokenIsAccepted) {
+  const std::vector<std::pair<const char*, Json>> both = {{"user", "u"},
+                                                          {"metadata", {{"a", "b"}}},
+                                                          {"length_penalty", 1.0},
+                                                          {"bad_words", {}},
+                                                          {"store", true},
+                                                          {"logit_bias", Json::object()},
+                                                          {"stop", Json::array()},
+                                                          {"service_tier", "auto"},
+                                                          {"parallel_tool_calls", false}};
+  for (const auto& [field, value] : both) {
+    EXPECT_EQ(RefusedField(kCompletions, field, value), "") << field;
+    EXPECT_EQ(RefusedField(kChats, field, value), "") << field;
+  }
+  std::string param;
+  EXPECT_TRUE(ParseChat(R"({"messages": [{"role": "user"}], "functions": [{"name": "f"}],
+                            "function_call": "none"})",
+                        &param)
+                  .ok());
+}
+
+TEST(OpenAiTest, FieldsOfOurOwnAndOfVllmBecomeARequest) {
+  const auto call = Parsed(R"({"prompt": "x", "request_id": "mine", "timeout_s": 1.5, "priority": 3,
+      "cache_salt": "s", "on_disconnect": "detach", "detach_ttl_s": 30, "dropout": 0.25,
+      "include_stop_str_in_output": true})");
+  const GenerateRequest& r = call.requests[0];
+  EXPECT_EQ(call.request_id, "mine");
+  EXPECT_EQ(r.timeout_s, 1.5);
+  EXPECT_EQ(r.priority, 3);
+  EXPECT_EQ(r.cache_salt, "s");
+  EXPECT_EQ(r.detach_s, 30);
+  EXPECT_EQ(r.dropout, 0.25f);
+  EXPECT_TRUE(call.include_stop);
+  EXPECT_EQ(Parsed(R"({"prompt": "x", "on_disconnect": "detach"})").requests[0].detach_s,
+            kDefaultDetachSeconds);
+  const auto plain = Parsed(R"({"prompt": "x", "on_disconnect": "cancel"})").requests[0];
+  EXPECT_FALSE(plain.detach_s.has_value());
+  EXPECT_EQ(Refusal(R"({"prompt": "x", "on_disconnect": "wait"})"),
+            "on_disconnect | on_disconnect: expected \"cancel\" or \"detach\"");
+  EXPECT_EQ(Refusal(R"({"prompt": "x", "detach_ttl_s": 5})"),
+            "detach_ttl_s | detach_ttl_s: is for on_disconnect \"detach\"");
+}
+
+// Who comes back names the request as its answer did.
+TEST(OpenAiTest, TheDigestIsOfAllButTheRequestId) {
+  const std::string digest = Parsed(R"({"prompt": "x", "seed": 1})").digest;
+  EXPECT_EQ(Parsed(R"({"request_id": "a", "prompt": "x", "seed": 1})").digest, digest);
+  EXPECT_NE(Parsed(R"({"prompt": "x", "seed": 2})").digest, digest);
+}
+
+// ---- Errors.
+
+// "STATUS TYPE PARAM CODE"
+std::string ErrorOf(const absl::Status& status, const std::string& param = "") {
+  const OpenAiError error = ToOpenAiError(status, param);
+  const Json json = Json::parse(error.body)["error"];
+  EXPECT_EQ(json["message"], Message(status));
+  return StrCat(error.http_status, " ", json["type"].dump(), " ", json["param"].dump(), " ",
+                json["code"].dump());
+}
+
+TEST(OpenAiTest, ErrorsNameTheFieldAndWhy) {
+  EXPECT_EQ(ErrorOf(WithField(InvalidArgument("n is 0"), "n")),
+            R"(400 "invalid_request_error" "n" null)");
+  EXPECT_EQ(
+      ErrorOf(WithReason(WithField(InvalidArgument("long"), "prompt"), kContextLengthExceeded),
+              "messages"),
+      R"(400 "invalid_request_error" "messages" "context_length_exceeded")");
+  EXPECT_EQ(ErrorOf(NotFound("no model"), "model"),
+            R"(404 "invalid_request_error" "model" "model_not_found")");
+  EXPECT_EQ(ErrorOf(NotFound("no page")), R"(404 "invalid_request_error" null "not_found")");
+  EXPECT_EQ(ErrorOf(ResourceExhausted("full")),
+            R"(429 "rate_limit_error" null "rate_limit_exceeded")");
+}
+
+TEST(OpenAiTest, ParamsAreTheEndpointsOwnNames) {
+  const auto prompt = WithField(InvalidArgument("long"), "prompt");
+  const auto max_tokens = WithField(InvalidArgument("many"), "max_tokens");
+  EXPECT_EQ(Parsed(R"({"prompt": "x"})").ParamOf(prompt), "prompt");
+  std::string param;
+  const std::string hi = R"({"messages": [{"role": "user", "content": "hi"}])";
+  const auto chat = *ParseChat(hi + R"(, "max_completion_tokens": 9})", &param);
+  EXPECT_EQ(chat.ParamOf(prompt), "messages");
+  EXPECT_EQ(chat.ParamOf(max_tokens), "max_completion_tokens");
+  EXPECT_EQ(ParseChat(hi + R"(, "max_tokens": 9})", &param)->ParamOf(max_tokens), "max_tokens");
+  EXPECT_EQ(Message(ParseChat(hi + R"(, "logprobs": true, "top_logprobs": 21})", &param).status()),
+            "top_logprobs: expected a whole number from 0 to 20, not 21");
+  EXPECT_EQ(param, "top_logprobs");
+}
+
+// ---- Tokenizing.
+
+TEST(OpenAiTest, TokenizeTakesATextOrMessages) {
+  std::string param;
+  const auto parse = [&](const std::string& body) { return ParseTokenize(body, &param); };
+  const auto text = parse(R"({"model": "m", "prompt": "a"})");
+  EXPECT_EQ(text->prompt, "a");
+  EXPECT_EQ(text->model, "m");
+  EXPECT_TRUE(text->add_special_tokens);
+  EXPECT_FALSE(text->return_token_strs);
+  const auto chat = parse(R"({"messages": [{"role": "user", "content": "hi"}],
+      "add_generation_prompt": false, "return_token_strs": true})");
+  EXPECT_EQ(chat->chat->messages[0]["content"], "hi");
+  EXPECT_FALSE(chat->chat->add_generation_prompt);
+  EXPECT_FALSE(chat->add_special_tokens);  // the template writes them
+  EXPECT_TRUE(chat->return_token_strs);
+  EXPECT_EQ(Message(parse("{}").status()), "prompt: is missing: send a text, or messages");
+  EXPECT_EQ(Message(parse(R"({"prompt": "a", "messages": [{"role": "user"}]})").status()),
+            "prompt: is for a text, messages for a chat: send one");
+  EXPECT_FALSE(parse(R"({"messages": []})").ok());
+  EXPECT_EQ(param, "messages");
 }
 
 Finished End(uint32_t choice, FinishReason reason, int32_t tokens, bool last) {
@@ -176,6 +370,26 @@ TEST(OpenAiTest, AStreamEndsWithUsageWhereItIsAskedFor) {
   EXPECT_THAT(end[1], HasSubstr(R"("choices":[],"usage":{"prompt_tokens":5,"completion_tokens":3,)"
                                 R"("total_tokens":8,)"));
   EXPECT_EQ(end[2], "data: [DONE]");
+}
+
+TEST(OpenAiTest, WhatEndedATextStandsInItWhereThatIsAskedFor) {
+  const auto text = [](const std::string& fields, const Finished& finished) {
+    const auto call = Parsed(R"({"prompt": "a")" + fields + "}");
+    CompletionAnswer answer(call, "cmpl-1", 7, "m", *Tokenizer::FromJson(test::TokenizerJson()));
+    answer.Add(0, Delta{.ids = {1}, .text = "x"});
+    answer.Add(0, Finished(finished));
+    return Json::parse(answer.Whole())["choices"][0]["text"].get<std::string>();
+  };
+  Finished by_text = End(0, FinishReason::kStop, 1, true);
+  by_text.stop_text = "END";
+  Finished by_id = End(0, FinishReason::kStop, 1, true);
+  by_id.stop_id = 2;
+  const std::string include = R"(, "include_stop_str_in_output": true)";
+  EXPECT_EQ(text("", by_text), "x");
+  EXPECT_EQ(text(include, by_text), "xEND");
+  EXPECT_EQ(text("", by_id), "x");
+  EXPECT_EQ(text(include, by_id), "xc");
+  EXPECT_EQ(text(include, End(0, FinishReason::kLength, 1, true)), "x");
 }
 
 TEST(OpenAiTest, AStreamThatBreaksOffSaysWhy) {
@@ -288,6 +502,25 @@ TEST(OpenAiTest, AChatsMessagesAreMadeReadyForTemplates) {
   EXPECT_TRUE(chat.add_generation_prompt);
 }
 
+TEST(OpenAiTest, ReasoningEffortIsTheTemplates) {
+  const auto variables = [](const std::string& fields) {
+    std::string param;
+    const auto call =
+        ParseChat(R"({"messages": [{"role": "user", "content": "hi"}])" + fields + "}", &param);
+    return call.ok() ? call->requests[0].chat->variables.dump() : param;
+  };
+  EXPECT_EQ(variables(""), "{}");
+  EXPECT_EQ(variables(R"(, "reasoning_effort": "low")"),
+            R"({"reasoning_effort":"low","enable_thinking":true})");
+  EXPECT_EQ(variables(R"(, "reasoning_effort": "none")"),
+            R"({"reasoning_effort":"none","enable_thinking":false})");
+  EXPECT_EQ(
+      variables(
+          R"(, "reasoning_effort": "low", "chat_template_kwargs": {"enable_thinking": false})"),
+      R"({"enable_thinking":false,"reasoning_effort":"low"})");
+  EXPECT_EQ(variables(R"(, "reasoning_effort": 5)"), "reasoning_effort");
+}
+
 TEST(OpenAiTest, WhatAChatCannotDoIsRefused) {
   const auto refusal = [](const std::string& fields) {
     std::string param;
@@ -300,11 +533,12 @@ TEST(OpenAiTest, WhatAChatCannotDoIsRefused) {
   EXPECT_EQ(refusal(R"("messages": [{"role": 1}])"), "messages: expected objects with a role");
   EXPECT_EQ(refusal(R"("messages": [{"role": "user", "content": [{"type": "image_url"}]}])"),
             "messages: content: expected a string or parts of type text");
-  EXPECT_EQ(refusal(hi + R"(, "tools": [{}])"), "tools: is not supported");
+  EXPECT_EQ(refusal(hi + R"(, "tools": [{}])"), "tools: is not supported unless it is []");
   EXPECT_EQ(refusal(hi + R"(, "top_logprobs": 2)"), "top_logprobs: needs logprobs: true");
-  EXPECT_EQ(refusal(hi + R"(, "prompt_logprobs": 2)"), "prompt_logprobs: is not supported");
+  EXPECT_EQ(refusal(hi + R"(, "prompt_logprobs": 2)"),
+            "prompt_logprobs: is not supported: leave it out");
   EXPECT_EQ(refusal(hi + R"(, "response_format": {"type": "json_object"})"),
-            "response_format: is not supported");
+            "response_format: is not supported unless it is {\"type\":\"text\"}");
   EXPECT_EQ(
       refusal(hi + R"(, "response_format": {"type": "text"}, "logprobs": false, "tools": [])"), "");
 }
