@@ -47,7 +47,8 @@ struct GenerateRequest {
   std::optional<std::string> text;   // the prompt, or
   std::shared_ptr<const Chat> chat;  // the prompt is made of it (chat.h), or
   std::vector<int32_t> ids;  // the prompt; of a text or a chat, what the tokenizer made of it
-  std::optional<int32_t> n;  // choices
+  std::optional<bool> add_special_tokens;  // the tokenizer's; not given: to texts, not to chats
+  std::optional<int32_t> n;                // choices
   std::optional<int32_t> max_tokens;
   std::optional<int32_t> min_tokens;
   std::optional<float> temperature;

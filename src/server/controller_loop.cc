@@ -60,7 +60,8 @@ absl::StatusOr<std::vector<int32_t>> PromptIds(const ServedModel& model,
   }
   RETURN_IF_ERROR(CheckText(model, text, max_bytes));
   // A template writes the special tokens itself.
-  auto ids = model.tokenizer->Encode(text, /*add_special_tokens=*/request.chat == nullptr);
+  const bool add_special_tokens = request.add_special_tokens.value_or(request.chat == nullptr);
+  auto ids = model.tokenizer->Encode(text, add_special_tokens);
   if (!ids.ok()) return Annotate(ids.status(), "text");
   return ids;
 }

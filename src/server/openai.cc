@@ -99,6 +99,7 @@ GenerateRequest Sampling(JsonBody& body) {
   request.dropout = Float(body.Number("dropout"));
   request.timeout_s = body.Number("timeout_s");
   ReadDisconnect(body, request);
+  request.add_special_tokens = body.Bool("add_special_tokens");
   return request;
 }
 

@@ -37,8 +37,6 @@ const std::vector<UnsupportedField>& UnsupportedFields() {
       // What the model reads.
       {"suffix", kCompletions, {""}},
       {"prompt_embeds", kCompletions},
-      {"add_special_tokens", kCompletions, {true}},
-      {"add_special_tokens", kChats, {false}},  // a template writes them
       {"truncate_prompt_tokens", kBoth | kTokenize},
       {"tools", kChats | kTokenize, {Json::array()}},
       {"tool_choice", kChats, {"none", "auto"}},

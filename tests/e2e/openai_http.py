@@ -226,6 +226,8 @@ end = text.find(stop["stop"])
 for fields, wanted in ((stop, text[:end]), (stop | {"include_stop_str_in_output": True}, text[:end + 3])):
     check_equal(call(*COMPLETIONS, SAMPLED | fields)[1]["choices"][0]["text"], wanted, f"text with {fields}")
     check_equal(texts(stream(SAMPLED | fields)), wanted, f"a stream with {fields}")
+raw = SAMPLED | {"prompt": rendered, "add_special_tokens": False}
+check_equal(call(*COMPLETIONS, raw)[1]["choices"][0]["text"], plain, "a prompt without special tokens")
 status, answer = call("POST", "/tokenize", MESSAGES | {"return_token_strs": True})
 check_equal((answer["tokens"], answer["count"], answer["max_model_len"]), (ids, len(ids), CONTEXT), "a chat's tokens")
 check_equal(len(answer["token_strs"]), len(ids), "tokens as strings")

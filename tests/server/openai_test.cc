@@ -183,7 +183,6 @@ TEST(OpenAiTest, NothingThatWouldChangeTheAnswerIsIgnored) {
     EXPECT_EQ(RefusedField(kChats, field, value), field);
   }
   EXPECT_EQ(RefusedField(kCompletions, "suffix", "x"), "suffix");
-  EXPECT_EQ(RefusedField(kCompletions, "add_special_tokens", false), "add_special_tokens");
   EXPECT_EQ(RefusedField(kCompletions, "reasoning_effort", "low"), "reasoning_effort");
   EXPECT_EQ(RefusedField(kCompletions, "prompt_embeds", "AAAA"), "prompt_embeds");
   const std::vector<std::pair<const char*, Json>> chats = {{"tools", {{{"type", "function"}}}},
@@ -224,7 +223,7 @@ TEST(OpenAiTest, WhatChangesNoTokenIsAccepted) {
 
 TEST(OpenAiTest, FieldsOfOurOwnAndOfVllmBecomeARequest) {
   const auto call = Parsed(R"({"prompt": "x", "request_id": "mine", "timeout_s": 1.5, "priority": 3,
-      "cache_salt": "s", "on_disconnect": "detach", "detach_ttl_s": 30, "dropout": 0.25,
+      "cache_salt": "s", "on_disconnect": "detach", "detach_ttl_s": 30, "dropout": 0.25, "add_special_tokens": false,
       "include_stop_str_in_output": true})");
   const GenerateRequest& r = call.requests[0];
   EXPECT_EQ(call.request_id, "mine");
@@ -233,11 +232,13 @@ TEST(OpenAiTest, FieldsOfOurOwnAndOfVllmBecomeARequest) {
   EXPECT_EQ(r.cache_salt, "s");
   EXPECT_EQ(r.detach_s, 30);
   EXPECT_EQ(r.dropout, 0.25f);
+  EXPECT_EQ(r.add_special_tokens, false);
   EXPECT_TRUE(call.include_stop);
   EXPECT_EQ(Parsed(R"({"prompt": "x", "on_disconnect": "detach"})").requests[0].detach_s,
             kDefaultDetachSeconds);
   const auto plain = Parsed(R"({"prompt": "x", "on_disconnect": "cancel"})").requests[0];
   EXPECT_FALSE(plain.detach_s.has_value());
+  EXPECT_FALSE(plain.add_special_tokens.has_value());
   EXPECT_EQ(Refusal(R"({"prompt": "x", "on_disconnect": "wait"})"),
             "on_disconnect | on_disconnect: expected \"cancel\" or \"detach\"");
   EXPECT_EQ(Refusal(R"({"prompt": "x", "detach_ttl_s": 5})"),
