@@ -68,15 +68,21 @@ enum class Measure {
   kDecodeTime,
   kPromptTokens,
   kNewTokens,
+  kInferenceTime,
   kGenerationTokens,
+  kMostGenerationTokens,  // of a request's choices
+  kMaxTokens,
   kChoices,
-  kEnded,  // a request, for `reason`
+  kEnded,     // a request, for `reason`
+  kRefused,   // a request, for `reason`; of no model
+  kDiskFull,  // whether the disk has no room for the ledger: 0 or 1; of no model
 };
 struct Observe {
   Measure what;
   ModelPtr model;
   double value = 1;
   std::string_view reason = {};  // of static storage
+  std::string tenant = {};       // of kPromptTokens and kNewTokens
 };
 
 // To be on disk before what follows is done.

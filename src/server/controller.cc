@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "server/admission.h"
+#include "server/refusal.h"
 
 namespace trireme {
 
@@ -37,8 +38,13 @@ void Controller::Generate(Time now, uint64_t key, Time arrived, ModelPtr model,
 }
 
 void Controller::Refuse(uint64_t key, absl::Status status, Actions& out) {
-  ++counters_.refused;
+  CountRefusal(status, out);
   out.push_back(TellClient{key, std::move(status)});
+}
+
+void Controller::CountRefusal(const absl::Status& status, Actions& out) {
+  ++counters_.refused;
+  out.push_back(Observe{Measure::kRefused, nullptr, 1, RefusalReason(status)});
 }
 
 absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr model,
@@ -70,7 +76,11 @@ absl::Status Controller::Admit(Time now, uint64_t key, Time arrived, ModelPtr mo
   TellPrompt(*model, request.ids, request, accepted);
   ++counters_.accepted;
   counters_.prompt_tokens += static_cast<int64_t>(request.ids.size());
-  out.push_back(Observe{Measure::kPromptTokens, model, static_cast<double>(request.ids.size())});
+  out.push_back(Observe{.what = Measure::kPromptTokens,
+                        .model = model,
+                        .value = static_cast<double>(request.ids.size()),
+                        .tenant = request.tenant});
+  out.push_back(Observe{Measure::kMaxTokens, model, static_cast<double>(sequence.max_tokens)});
   out.push_back(Observe{Measure::kChoices, model, static_cast<double>(n)});
 
   LedgerRequest& added =
@@ -232,7 +242,10 @@ void Controller::MeasureIds(Time now, LedgerEntry& entry, size_t n, Actions& out
   const auto observe = [&](Measure what, double value) {
     out.push_back(Observe{what, entry.model(), value});
   };
-  observe(Measure::kNewTokens, static_cast<double>(n));
+  out.push_back(Observe{.what = Measure::kNewTokens,
+                        .model = entry.model(),
+                        .value = static_cast<double>(n),
+                        .tenant = entry.request->tenant});
   if (entry.first_id.has_value()) {
     observe(Measure::kInterTokenLatency, Seconds(now - *entry.last_id) / static_cast<double>(n));
   } else {
@@ -324,6 +337,7 @@ void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool re
   observe(Measure::kGenerationTokens, finished.usage.completion_tokens);
   if (entry.first_id.has_value()) {
     observe(Measure::kDecodeTime, Seconds(*entry.last_id - *entry.first_id));
+    observe(Measure::kInferenceTime, Seconds(*entry.last_id - *entry.handed_over));
   }
   if (entry.n_emitted() > 1) {
     observe(Measure::kTimePerOutputToken, finished.timings.tbt_s_mean);
@@ -331,6 +345,11 @@ void Controller::Finish(Time now, LedgerEntry& entry, Finished finished, bool re
   if (finished.last) {
     ++counters_.finished;
     observe(Measure::kEndToEnd, finished.timings.total_s);
+    int32_t most = 0;
+    for (const LedgerEntry* choice : entry.request->choices) {
+      most = std::max(most, choice->n_emitted());
+    }
+    observe(Measure::kMostGenerationTokens, most);
     observe(Measure::kEnded, 1, FinishReasonName(finished.reason));
   }
   LedgerRequest& request = *entry.request;
@@ -387,6 +406,21 @@ void Controller::EndRequest(Time now, LedgerRequest& request, Actions& out) {
   const bool cancelled = request.error.has_value() && absl::IsCancelled(*request.error);
   if (request.keep == Duration::zero() || cancelled) return Release(request, out);
   Expect(now, request);
+}
+
+std::map<Controller::TenantOf, Controller::TenantLoad> Controller::ByTenant() const {
+  std::map<TenantOf, TenantLoad> loads;
+  if (ledger_.n_open("") == ledger_.n_open()) return loads;
+  for (uint64_t key : ledger_.Keys()) {
+    const LedgerRequest& request = *ledger_.FindRequest(key);
+    if (request.tenant.empty() || request.open.empty()) continue;
+    TenantLoad& load = loads[{request.model->name, request.tenant}];
+    for (const LedgerEntry* entry : request.open) {
+      load.running += entry->link.has_value() ? 1 : 0;
+      load.waiting += entry->next_waiting.has_value() ? 1 : 0;
+    }
+  }
+  return loads;
 }
 
 void Controller::Tell(const LedgerRequest& request, Event event, Actions& out) {

@@ -62,6 +62,9 @@ class Controller {
   // A request that is turned away before it comes to the core.
   void Refuse(uint64_t key, absl::Status status, Actions& out);
 
+  // One that was told so elsewhere.
+  void CountRefusal(const absl::Status& status, Actions& out);
+
   // The client does not want the request any more; it is told CANCELLED. Unknown keys are ignored:
   // the request may just have ended.
   void Cancel(Time now, uint64_t key, Actions& out);
@@ -110,7 +113,9 @@ class Controller {
   // `stop_replicas`, else their links are closed so that they dial again.
   void Shutdown(Time now, bool stop_replicas, Actions& out);
 
+  const ControllerOptions& options() const { return options_; }
   const RequestCounters& counters() const { return counters_; }
+  const std::map<std::string, ModelPtr>& models() const { return models_; }  // by name
   const std::map<uint64_t, LinkedReplica>& replicas() const { return router_.replicas(); }
   // By model: those that new requests may be given to; none once closed.
   std::map<std::string, size_t> ReadyReplicas() const;
@@ -121,6 +126,13 @@ class Controller {
   size_t n_running() const;  // choices that a replica has
   size_t n_waiting() const;  // choices that wait for one
   std::map<std::string, size_t> n_waiting_by_model() const;
+  // Choices of tenants that have a name, and have any.
+  using TenantOf = std::pair<std::string, std::string>;  // model, tenant
+  struct TenantLoad {
+    size_t running = 0;
+    size_t waiting = 0;
+  };
+  std::map<TenantOf, TenantLoad> ByTenant() const;
   // Ids of the requests that the replica has choices of, in order of arrival.
   std::vector<std::string> RequestsOn(const LinkedReplica& replica) const;
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/log_fields.h"
 #include "nlohmann/json.hpp"
+#include "server/refusal.h"
 
 namespace trireme {
 namespace {
@@ -166,6 +167,7 @@ absl::Status ControllerLoop::Restore() {
     }
     store_ = store;
     restored.set_value(store_->Rewrite(core_.Records()));
+    TellDisk(false);
   });
   return restored.get_future().get();
 }
@@ -187,6 +189,7 @@ void ControllerLoop::Write(Actions& actions) {
   }
   if (records.empty()) return;
   store_->Append(records);
+  TellDisk(store_->full());
   if (!store_->WantsRewrite()) return;
   if (auto status = store_->Rewrite(core_.Records()); !status.ok()) {
     spdlog::error("{}", Message(status));
@@ -201,6 +204,11 @@ absl::Status ControllerLoop::LedgerRoom(Time now) {
   next_compaction_ = now + kBetweenCompactions;
   if (!store_->Rewrite(core_.Records()).ok()) return room;
   return store_->Ready();
+}
+
+void ControllerLoop::TellDisk(bool full) {
+  if (std::exchange(disk_full_, full) == full || !options_.on_observe) return;
+  options_.on_observe({Measure::kDiskFull, nullptr, full ? 1.0 : 0.0});
 }
 
 void ControllerLoop::Perform(Actions& actions) {
@@ -315,9 +323,17 @@ void ControllerLoop::Admit(uint64_t key, Time arrived, GenerateRequest request,
            Time now, Actions& out) mutable {
     if (!clients_.contains(key)) return;  // cancelled meanwhile
     if (!model.ok()) return core_.Refuse(key, model.status(), out);
-    if (auto room = LedgerRoom(now); !room.ok()) return core_.Refuse(key, room, out);
+    if (store_ != nullptr) {
+      const auto room = LedgerRoom(now);
+      TellDisk(!room.ok());
+      if (!room.ok()) return core_.Refuse(key, Because(kDiskFull, room), out);
+    }
     core_.Generate(now, key, arrived, *std::move(model), std::move(request), out);
   });
+}
+
+void ControllerLoop::CountRefusal(absl::Status status) {
+  Post([this, status = std::move(status)](Time, Actions& out) { core_.CountRefusal(status, out); });
 }
 
 void ControllerLoop::Cancel(uint64_t key) {
@@ -432,6 +448,10 @@ void ControllerLoop::Report(uint64_t link, StepReport report, std::function<void
   Post([this, link, report = std::move(report), done = std::move(done)](Time now,
                                                                         Actions& out) mutable {
     core_.Report(now, link, std::move(report), out);
+    const auto replica = core_.replicas().find(link);
+    if (replica != core_.replicas().end() && options_.on_report) {
+      options_.on_report(core_, replica->second);
+    }
     if (done) done();
   });
 }

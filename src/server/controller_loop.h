@@ -54,6 +54,8 @@ class ControllerLoop {
         watch;
     // All of these are called on the loop's thread.
     std::function<void(const Observe&)> on_observe;
+    // A replica has reported; it is one of the controller's.
+    std::function<void(const Controller&, const LinkedReplica&)> on_report;
     // How many replicas are ready, by model (Controller::ReadyReplicas), has changed.
     std::function<void(const std::map<std::string, size_t>&)> on_ready;
     // For whoever started a replica (ReplicaInfo::number): it is linked; it is lost.
@@ -75,6 +77,9 @@ class ControllerLoop {
   uint64_t Generate(GenerateRequest request, EventCallback on_event);
   void Cancel(uint64_t key);
   void Gone(uint64_t key);  // the client's stream broke: see Controller::Gone
+
+  // A request that did not come as far as Generate.
+  void CountRefusal(absl::Status status);
 
   // What takes time with so many bytes: at once if they are few, else beside the loop. False: too
   // much is waiting there.
@@ -136,6 +141,7 @@ class ControllerLoop {
   void Do(WriteLog& a);
   void Write(Actions& actions);
   absl::Status LedgerRoom(Time now);
+  void TellDisk(bool full);
   void TellDrained(uint64_t link, const absl::Status& status);
   ReplicaLink* FindLink(uint64_t link);
   void Admit(uint64_t key, Time arrived, GenerateRequest request, absl::StatusOr<ModelPtr> model);
@@ -149,6 +155,7 @@ class ControllerLoop {
   // The loop's thread alone:
   Controller core_;
   std::shared_ptr<LedgerStore> store_;  // or null
+  std::optional<bool> disk_full_;       // as told last
   std::unordered_map<uint64_t, EventCallback> clients_;
   std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
   std::unordered_multimap<uint64_t, std::function<void(absl::Status)>> draining_;  // by link

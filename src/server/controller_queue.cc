@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "server/controller.h"
+#include "server/refusal.h"
 
 namespace trireme {
 
@@ -11,13 +12,14 @@ namespace trireme {
 absl::Status Controller::CheckRoom(const GenerateRequest& request, Actions& out) {
   const auto n = static_cast<size_t>(request.n.value_or(1));
   if (ledger_.n_open() + n > options_.max_requests) {
-    return ResourceExhausted(ledger_.n_open(), " requests are running or waiting: retry later");
+    return Because(kQueueFull, ResourceExhausted(ledger_.n_open(),
+                                                 " requests are running or waiting: retry later"));
   }
   const size_t mine = ledger_.n_open(request.tenant);
   if (request.max_tenant_requests > 0 && mine + n > request.max_tenant_requests) {
-    return ResourceExhausted("tenant ", request.tenant, " has ", mine, " of at most ",
-                             request.max_tenant_requests,
-                             " requests running or waiting: retry later");
+    return Because(kTenantLimit, ResourceExhausted("tenant ", request.tenant, " has ", mine,
+                                                   " of at most ", request.max_tenant_requests,
+                                                   " requests running or waiting: retry later"));
   }
   const size_t bytes = n * request.ids.size() * sizeof(int32_t);
   const auto full = [&] { return ledger_.bytes() + bytes > options_.max_ledger_bytes; };
@@ -26,8 +28,8 @@ absl::Status Controller::CheckRoom(const GenerateRequest& request, Actions& out)
     if (expiring.open.empty()) Release(expiring, out);
   }
   if (!full()) return absl::OkStatus();
-  return ResourceExhausted("the requests that are running or waiting take ", ledger_.bytes(),
-                           " bytes: retry later");
+  return Because(kLedgerFull, ResourceExhausted("the requests that are running or waiting take ",
+                                                ledger_.bytes(), " bytes: retry later"));
 }
 
 void Controller::Enqueue(Time now, LedgerEntry& entry) {

@@ -92,7 +92,12 @@ class InferenceService : public v1::Inference::CallbackService {
 
  private:
   absl::StatusOr<Caller> Admit(const CallbackServerContext& context) const {
-    return door_.Admit(Metadata(context, "authorization"));
+    auto caller = door_.Admit(Metadata(context, "authorization"));
+    if (!caller.ok()) {
+      door_.Refused(context.peer(), caller.status());
+      loop_.CountRefusal(caller.status());
+    }
+    return caller;
   }
   absl::Status Check(const CallbackServerContext& context, const Message& request) const {
     RETURN_IF_ERROR(Admit(context).status());
@@ -113,7 +118,7 @@ class ControlService : public v1::Control::CallbackService {
                                    const v1::GetModelInfoRequest* request,
                                    v1::GetModelInfoResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    auto status = door_.Admit(Metadata(*context, "authorization")).status();
+    auto status = Admit(*context);
     if (status.ok()) status = CheckNoUnknownFields(*request);
     auto model = loop_.models().Resolve(request->model());
     if (status.ok()) status = model.status();
@@ -146,7 +151,7 @@ class ControlService : public v1::Control::CallbackService {
                                  const v1::ListModelsRequest* request,
                                  v1::ListModelsResponse* response) override {
     auto* reactor = context->DefaultReactor();
-    auto status = door_.Admit(Metadata(*context, "authorization")).status();
+    auto status = Admit(*context);
     if (status.ok()) status = CheckNoUnknownFields(*request);
     for (const ModelPtr& model : loop_.models().All()) response->add_models(model->name);
     reactor->Finish(ToGrpc(status, *context));
@@ -185,8 +190,15 @@ class ControlService : public v1::Control::CallbackService {
   }
 
  private:
+  absl::Status Admit(const CallbackServerContext& context) const {
+    return Checked(context, door_.Admit(Metadata(context, "authorization")).status());
+  }
+  absl::Status Checked(const CallbackServerContext& context, absl::Status status) const {
+    if (!status.ok()) door_.Refused(context.peer(), status);
+    return status;
+  }
   absl::Status AdmitAdmin(const CallbackServerContext& context, const Message& request) const {
-    RETURN_IF_ERROR(door_.AdmitAdmin(Metadata(context, "authorization")));
+    RETURN_IF_ERROR(Checked(context, door_.AdmitAdmin(Metadata(context, "authorization"))));
     return CheckNoUnknownFields(request);
   }
 
@@ -266,6 +278,8 @@ struct ControllerService::Impl {
               .open_ledger = OpensLedger(options.ledger_dir),
               .watch = Watch(),
               .on_observe = [this](const Observe& observed) { metrics.Add(observed); },
+              .on_report = [this](const auto& core,
+                                  const auto& replica) { metrics.AddReport(core, replica); },
               .on_ready =
                   [this, tell = options.on_ready](const std::map<std::string, size_t>& now_ready) {
                     SetReady(now_ready);

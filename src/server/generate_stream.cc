@@ -18,6 +18,7 @@ GenerateStream* GenerateStream::Start(ControllerLoop& loop, grpc::CallbackServer
   if (!caller.ok()) {
     stream->Tell(caller.status());
   } else if (!request.ok()) {
+    loop.CountRefusal(request.status());
     stream->Tell(request.status());
   } else {
     Own(*caller, *request);

@@ -256,6 +256,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   HttpRequest TakeHead() {
     HttpRequest head = HeadOf(parser_->get());
+    head.peer = StrCat(peer_);
     version_ = parser_->get().version();
     head_only_ = parser_->get().method() == http::verb::head;
     if (head_only_) head.method = "GET";
@@ -276,6 +277,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // What is wrong with the connection's bytes; it ends with that.
   void Refuse(int status, const std::string& why) {
     EndReading();
+    if (server_.options.on_refused) server_.options.on_refused(status);
     DoSend({.status = status, .content_type = "text/plain", .body = why + "\n"});
   }
 
@@ -554,6 +556,8 @@ bool HttpServer::Impl::HasRoom() {
 HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 HttpServer::~HttpServer() { Stop(); }
+
+size_t HttpServer::n_connections() const { return impl_->n_connections; }
 
 const std::string& HttpServer::address() const { return impl_->address; }
 

@@ -19,6 +19,7 @@ namespace trireme {
 struct HttpRequest {
   std::string method;                          // GET, POST, …
   std::string path;                            // without the query
+  std::string peer;                            // ADDRESS:PORT of the client
   std::map<std::string, std::string> headers;  // names in lower case
   std::string body;
   std::shared_ptr<const ByteShare> share;  // that the body has of max_bodies_bytes; null: no body
@@ -74,6 +75,8 @@ class HttpServer {
     std::function<void(const HttpRequest& head, const absl::Status& why,
                        std::shared_ptr<HttpReply> reply)>
         refuse;
+    // Told of requests that come to no handler, with the status of their answer.
+    std::function<void(int status)> on_refused;
     // Takes over a connection without TLS that begins as HTTP/2's do, all of it still to be read,
     // on a thread of the server's; null: it is answered that this is no HTTP/1.1.
     std::function<void(int fd)> on_http2;
@@ -86,6 +89,8 @@ class HttpServer {
   ~HttpServer();  // Stop()
 
   const std::string& address() const;  // with the port that was taken
+
+  size_t n_connections() const;  // that are open
 
   // Closes every connection; the handler is not called any more.
   void Stop();

@@ -7,6 +7,7 @@
 #include "server/admission.h"
 #include "server/chat.h"
 #include "server/completion_stream.h"
+#include "server/counted_reply.h"
 #include "server/http_answer.h"
 #include "server/json_body.h"
 #include "server/trace_context.h"
@@ -26,27 +27,35 @@ std::shared_ptr<HttpReply> WithRequestId(std::shared_ptr<HttpReply> reply,
 
 }  // namespace
 
-HttpService::HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
+HttpService::HttpService(ControllerLoop& loop, Metrics& metrics, const Doorkeeper& door,
                          Options options)
     : loop_(loop), metrics_(metrics), door_(door), options_(std::move(options)) {}
 
 absl::StatusOr<std::unique_ptr<HttpService>> HttpService::Start(ControllerLoop& loop,
-                                                                const Metrics& metrics,
+                                                                Metrics& metrics,
                                                                 const Doorkeeper& door,
                                                                 Options options) {
   options.server.admit = [&door](const HttpRequest& head) {
     const auto authorization = head.headers.find("authorization");
     return door.Admit(authorization == head.headers.end() ? "" : authorization->second).status();
   };
-  options.server.refuse = [](const HttpRequest& head, const absl::Status& why, const Reply& reply) {
-    SendError(*WithRequestId(reply, head), why);
+  options.server.refuse = [&loop, &metrics, &door](const HttpRequest& head, const absl::Status& why,
+                                                   const Reply& reply) {
+    if (absl::IsUnauthenticated(why)) door.Refused(head.peer, why);
+    loop.CountRefusal(why);
+    SendError(*WithRequestId(CountedReply(metrics, head.path, reply), head), why);
   };
   std::unique_ptr<HttpService> service(new HttpService(loop, metrics, door, std::move(options)));
-  ASSIGN_OR_RETURN(service->server_,
-                   HttpServer::Start(service->options_.server,
-                                     [service = service.get()](HttpRequest request, Reply reply) {
-                                       service->Handle(std::move(request), std::move(reply));
-                                     }));
+  HttpServer::Options server = service->options_.server;
+  server.on_refused = [&metrics](int status) { metrics.AddHttp("other", status); };
+  const auto handle = [service = service.get(), &metrics](HttpRequest request, Reply reply) {
+    reply = CountedReply(metrics, request.path, std::move(reply));
+    service->Handle(std::move(request), std::move(reply));
+  };
+  ASSIGN_OR_RETURN(service->server_, HttpServer::Start(std::move(server), handle));
+  metrics.Watch("http_connections", "Open HTTP connections.", [server = service->server_.get()] {
+    return static_cast<double>(server->n_connections());
+  });
   return service;
 }
 
@@ -55,7 +64,11 @@ void HttpService::Handle(HttpRequest request, Reply reply) {
   reply = WithRequestId(std::move(reply), request);
   if (AnswerProbe(loop_, request, reply)) return;
   const auto caller = door_.Admit(request.headers["authorization"]);
-  if (!caller.ok()) return SendError(*reply, caller.status());
+  if (!caller.ok()) {
+    door_.Refused(request.peer, caller.status());
+    loop_.CountRefusal(caller.status());
+    return SendError(*reply, caller.status());
+  }
   const auto get = [&](auto&& answer) {
     request.method == "GET" ? answer() : RefuseMethod(*reply, request, "GET");
   };
@@ -110,7 +123,10 @@ void HttpService::StartCompletion(ParseCall* parse, const HttpRequest& request,
                                   const Caller& caller, const Reply& reply) {
   std::string param;
   auto call = parse(request.body, &param);
-  if (!call.ok()) return SendError(*reply, call.status(), param);
+  if (!call.ok()) {
+    loop_.CountRefusal(call.status());
+    return SendError(*reply, call.status(), param);
+  }
   std::string& id = call->request_id;
   if (id.empty()) id = NewRequestId(call->is_chat ? "chatcmpl-" : "cmpl-", request);
   for (size_t i = 0; i < call->requests.size(); ++i) {
@@ -121,7 +137,10 @@ void HttpService::StartCompletion(ParseCall* parse, const HttpRequest& request,
   const bool named = ClientsName(request).empty() && IsRequestId(id);
   const Reply to = named ? NamedReply(reply, id) : reply;
   auto model = loop_.models().Resolve(call->model);
-  if (!model.ok()) return SendError(*to, model.status(), "model");
+  if (!model.ok()) {
+    loop_.CountRefusal(model.status());
+    return SendError(*to, model.status(), "model");
+  }
   const auto header = request.headers.find(kTraceHeader);
   TraceContext trace = ContinueTrace(header == request.headers.end() ? "" : header->second);
   AnswerCompletion(loop_, **model, *std::move(call), std::move(trace), to);

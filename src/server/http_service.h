@@ -22,8 +22,7 @@ class HttpService {
   };
 
   // The loop is to be stopped before this is destroyed: it may hold its answers.
-  static absl::StatusOr<std::unique_ptr<HttpService>> Start(ControllerLoop& loop,
-                                                            const Metrics& metrics,
+  static absl::StatusOr<std::unique_ptr<HttpService>> Start(ControllerLoop& loop, Metrics& metrics,
                                                             const Doorkeeper& door,
                                                             Options options);
 
@@ -35,8 +34,7 @@ class HttpService {
  private:
   using Reply = std::shared_ptr<HttpReply>;
 
-  HttpService(ControllerLoop& loop, const Metrics& metrics, const Doorkeeper& door,
-              Options options);
+  HttpService(ControllerLoop& loop, Metrics& metrics, const Doorkeeper& door, Options options);
   void Handle(HttpRequest request, Reply reply);
   // Not on the server's threads where the body is large.
   using Answer = std::function<void(const HttpRequest& request, const Reply& reply)>;
@@ -49,7 +47,7 @@ class HttpService {
   void Detokenize(const HttpRequest& request, const Reply& reply);
 
   ControllerLoop& loop_;
-  const Metrics& metrics_;
+  Metrics& metrics_;
   const Doorkeeper& door_;
   const Options options_;
   std::unique_ptr<HttpServer> server_;

@@ -12,6 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "base/status.h"
 #include "server/api.h"
+#include "server/refusal_log.h"
 
 namespace trireme {
 
@@ -73,6 +74,9 @@ class Doorkeeper {
   // The same; PERMISSION_DENIED if the key is no admin's.
   absl::Status AdmitAdmin(std::string_view authorization) const;
 
+  // To be told of whom Admit or AdmitAdmin refuses, for the log; `peer`: its address.
+  void Refused(std::string_view peer, const absl::Status& why) const { refusals_.Note(peer, why); }
+
   // Whether whoever dials as a replica knows the secret that replicas are given.
   bool AdmitsReplica(std::string_view secret) const {
     return replica_secret_.empty() || SameSecret(secret, replica_secret_);
@@ -81,6 +85,7 @@ class Doorkeeper {
  private:
   const std::unique_ptr<KeyFile> keys_;
   const std::string replica_secret_;
+  mutable RefusalLog refusals_;
 };
 
 }  // namespace trireme

@@ -32,6 +32,7 @@ class LedgerFile : public LedgerStore {
   absl::Status Rewrite(std::span<const LedgerRecord> records) override;
   void Append(std::span<const LedgerRecord> records) override;
   absl::Status Ready() override;
+  bool full() const override { return full_; }
   bool WantsRewrite() const override;
 
  private:

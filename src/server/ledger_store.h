@@ -26,6 +26,9 @@ class LedgerStore {
   // Whether there is room for one more request: RESOURCE_EXHAUSTED saying why not.
   virtual absl::Status Ready() = 0;
 
+  // Whether there was none, when it was tried last.
+  virtual bool full() const = 0;
+
   // So much of it is of the past that Rewrite is worth its while.
   virtual bool WantsRewrite() const = 0;
 };

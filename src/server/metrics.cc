@@ -1,20 +1,17 @@
 #include "server/metrics.h"
 
-#include <algorithm>
 #include <array>
-#include <sstream>
 #include <utility>
 #include <vector>
 
 #include "prometheus/histogram.h"
-#include "prometheus/metric_family.h"
-#include "prometheus/text_serializer.h"
+#include "server/process_metrics.h"
+#include "server/refusal.h"
 
 namespace trireme {
 namespace {
 
 using prometheus::ClientMetric;
-using prometheus::MetricFamily;
 using prometheus::MetricType;
 using Buckets = prometheus::Histogram::BucketBoundaries;
 
@@ -36,6 +33,7 @@ Buckets Tokens() {
   }
   return buckets;
 }
+Buckets StepTokens() { return {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384}; }
 Buckets Choices() { return {1, 2, 5, 10, 20}; }
 
 struct HistogramKind {
@@ -62,89 +60,40 @@ constexpr std::array kHistograms = {
                   "From the hand-over of a choice to its first token.", Phases},
     HistogramKind{Measure::kDecodeTime, "request_decode_time_seconds",
                   "From the first token of a choice to its last.", Phases},
+    HistogramKind{Measure::kInferenceTime, "request_inference_time_seconds",
+                  "From the hand-over of a choice to its last token.", Phases},
     HistogramKind{Measure::kPromptTokens, "request_prompt_tokens", "Tokens of a request's prompt.",
                   Tokens},
     HistogramKind{Measure::kGenerationTokens, "request_generation_tokens",
                   "Tokens generated for a choice.", Tokens},
+    HistogramKind{Measure::kMostGenerationTokens, "request_max_num_generation_tokens",
+                  "Tokens generated for a request's longest choice.", Tokens},
+    HistogramKind{Measure::kMaxTokens, "request_params_max_tokens",
+                  "Tokens that a request lets be generated for a choice, at most.", Tokens},
     HistogramKind{Measure::kChoices, "request_params_n", "Choices that a request asks for.",
                   Choices},
 };
 
-ClientMetric Labelled(const std::string& model) {
-  ClientMetric metric;
-  metric.label.push_back({"model_name", model});
-  return metric;
-}
+constexpr char kOwn[] = "trireme_";
 
-// Families by name, in the order in which they were first named.
-class Families {
- public:
-  explicit Families(const std::string& prefix) : prefix_(prefix) {}
-
-  void Add(const std::string& name, const char* help, MetricType type, ClientMetric metric) {
-    auto it = std::find_if(families_.begin(), families_.end(),
-                           [&](const MetricFamily& f) { return f.name == prefix_ + name; });
-    if (it == families_.end()) {
-      MetricFamily family;
-      family.name = prefix_ + name;
-      family.help = help;
-      family.type = type;
-      it = families_.insert(it, std::move(family));
-    }
-    it->metric.push_back(std::move(metric));
-  }
-  void Gauge(const std::string& name, const char* help, ClientMetric metric, double value) {
-    metric.gauge.value = value;
-    Add(name, help, MetricType::Gauge, std::move(metric));
-  }
-  void Counter(const std::string& name, const char* help, ClientMetric metric, double value) {
-    metric.counter.value = value;
-    Add(name + "_total", help, MetricType::Counter, std::move(metric));
-  }
-
-  std::string Text() const {
-    std::ostringstream text;
-    prometheus::TextSerializer().Serialize(text, families_);
-    return text.str();
-  }
-
- private:
-  const std::string prefix_;
-  std::vector<MetricFamily> families_;
-};
-
-void AddReplica(const LinkedReplica& replica, Families& families) {
-  // A replica that comes back is another series: its counters begin at 0 again.
-  ClientMetric own = Labelled(replica.info.model);
-  own.label.push_back({"engine", StrCat(replica.link)});
-  const ReplicaStats& stats = replica.stats;
-  const double share = stats.kv_blocks_total == 0 ? 0
-                                                  : static_cast<double>(stats.kv_blocks_used) /
-                                                        static_cast<double>(stats.kv_blocks_total);
-  families.Gauge("kv_cache_usage_perc", "KV blocks that sequences hold, of all: 0 to 1.", own,
-                 share);
-  families.Counter("prefix_cache_queries", "Prompt tokens looked up in the prefix cache.", own,
-                   static_cast<double>(stats.prefix_queries));
-  families.Counter("prefix_cache_hits", "Prompt tokens found in the prefix cache.", own,
-                   static_cast<double>(stats.prefix_hits));
-  families.Counter("num_preemptions", "Sequences whose KV blocks were taken for others.", own,
-                   static_cast<double>(stats.preemptions));
-  ClientMetric config = own;
-  config.label.push_back({"block_size", StrCat(replica.info.kv_block_size)});
-  config.label.push_back({"num_gpu_blocks", StrCat(stats.kv_blocks_total)});
-  families.Gauge("cache_config_info", "The KV cache.", config, 1);
+Labels LabelsOf(const std::string& model) { return {{"model_name", model}}; }
+Labels LabelsOf(const Controller::TenantOf& of) {
+  return {{"model_name", of.first}, {"tenant", of.second}};
 }
 
 }  // namespace
 
 struct Metrics::Model {
   std::vector<std::unique_ptr<prometheus::Histogram>> histograms;  // as kHistograms
+  prometheus::Histogram step_tokens{StepTokens()};
   double prompt_tokens = 0;
   double generation_tokens = 0;
   std::map<std::string, double> ended;  // by reason
 };
 
-Metrics::Metrics(std::string prefix) : prefix_(std::move(prefix)) {}
+Metrics::Metrics(std::string prefix) : prefix_(std::move(prefix)) {
+  for (std::string_view reason : kRefusals) refused_[reason] = 0;
+}
 Metrics::~Metrics() = default;
 
 Metrics::Model& Metrics::Of(const std::string& name) {
@@ -158,8 +107,18 @@ Metrics::Model& Metrics::Of(const std::string& name) {
   return *model;
 }
 
+// ---- What happens.
+
 void Metrics::Add(const Observe& observed) {
   std::lock_guard lock(mutex_);
+  if (observed.what == Measure::kRefused) {
+    ++refused_[observed.reason];
+    return;
+  }
+  if (observed.what == Measure::kDiskFull) {
+    disk_full_ = observed.value;
+    return;
+  }
   Model& model = Of(observed.model->name);
   for (size_t i = 0; i < kHistograms.size(); ++i) {
     if (kHistograms[i].measure == observed.what) model.histograms[i]->Observe(observed.value);
@@ -167,54 +126,151 @@ void Metrics::Add(const Observe& observed) {
   if (observed.what == Measure::kPromptTokens) model.prompt_tokens += observed.value;
   if (observed.what == Measure::kNewTokens) model.generation_tokens += observed.value;
   if (observed.what == Measure::kEnded) ++model.ended[std::string(observed.reason)];
+  if (!observed.tenant.empty()) AddTenant(observed);
 }
 
-std::string Metrics::Render(const Controller& controller) const {
-  Families families(prefix_);
-  std::map<std::string, double> running, waiting;
-  for (const auto& [model, n] : controller.n_waiting_by_model()) {
-    waiting[model] += static_cast<double>(n);
-  }
+void Metrics::AddTenant(const Observe& observed) {
+  Tenant& tenant = tenants_[{observed.model->name, observed.tenant}];
+  if (observed.what == Measure::kPromptTokens) tenant.prompt_tokens += observed.value;
+  if (observed.what == Measure::kNewTokens) tenant.generation_tokens += observed.value;
+}
+
+void Metrics::AddReport(const Controller& controller, const LinkedReplica& replica) {
   std::lock_guard lock(mutex_);
+  replicas_.Add(controller, replica, [&](double tokens, int64_t n) {
+    prometheus::Histogram& histogram = Of(replica.info.model).step_tokens;
+    for (int64_t i = 0; i < n; ++i) histogram.Observe(tokens);
+  });
+}
+
+void Metrics::AddHttp(std::string_view path, int status) {
+  std::lock_guard lock(mutex_);
+  ++http_[{path, status}];
+}
+
+void Metrics::Watch(const char* name, const char* help, std::function<double()> value) {
+  std::lock_guard lock(mutex_);
+  watched_.push_back({name, help, std::move(value)});
+}
+
+// ---- What Prometheus is told.
+
+void Metrics::RenderModels(const Controller& controller, Families& families) const {
+  std::map<std::string, double> running, waiting;
+  for (const auto& [name, model] : controller.models()) {
+    running[name] = waiting[name] = 0;
+  }
+  for (const auto& [name, n] : controller.n_waiting_by_model()) {
+    waiting[name] += static_cast<double>(n);
+  }
   for (const auto& [link, replica] : controller.replicas()) {
     running[replica.info.model] += replica.stats.running;
     waiting[replica.info.model] += replica.stats.waiting;
-    AddReplica(replica, families);
   }
-  for (const auto& [name, model] : models_) running[name] += 0, waiting[name] += 0;
   for (const auto& [name, n] : running) {
-    families.Gauge("num_requests_running", "Sequences that hold KV blocks.", Labelled(name), n);
+    families.Gauge(prefix_ + "num_requests_running", "Sequences that hold KV blocks.",
+                   LabelsOf(name), n);
   }
   for (const auto& [name, n] : waiting) {
-    families.Gauge("num_requests_waiting", "Sequences that wait, in the controller or a replica.",
-                   Labelled(name), n);
+    families.Gauge(prefix_ + "num_requests_waiting",
+                   "Sequences that wait, in the controller or a replica.", LabelsOf(name), n);
   }
+  const std::map<std::string, size_t> ready = controller.ReadyReplicas();
+  const std::string ready_name = StrCat(kOwn, "replicas_ready");
+  const char* const ready_help = "Replicas that new requests may be given to.";
+  for (const auto& [name, n] : ready) {
+    families.Gauge(ready_name, ready_help, LabelsOf(name), static_cast<double>(n));
+  }
+  if (ready.empty()) families.Gauge(ready_name, ready_help, {}, 0);
   for (const auto& [name, model] : models_) {
-    families.Counter("prompt_tokens", "Tokens of accepted prompts.", Labelled(name),
+    const Labels labels = LabelsOf(name);
+    families.Counter(prefix_ + "prompt_tokens", "Tokens of accepted prompts.", labels,
                      model->prompt_tokens);
-    families.Counter("generation_tokens", "Tokens generated.", Labelled(name),
+    families.Counter(prefix_ + "generation_tokens", "Tokens generated.", labels,
                      model->generation_tokens);
     for (const auto& [reason, n] : model->ended) {
-      ClientMetric metric = Labelled(name);
-      metric.label.push_back({"finished_reason", reason});
-      families.Counter("request_success", "Requests that have ended, by reason.", metric, n);
+      Labels ended = labels;
+      ended.push_back({"finished_reason", reason});
+      families.Counter(prefix_ + "request_success", "Requests that have ended, by reason.", ended,
+                       n);
     }
+    const auto histogram = [&](const char* histogram_name, const char* help,
+                               const prometheus::Histogram& values) {
+      ClientMetric metric = values.Collect();
+      metric.label = labels;
+      families.Add(prefix_ + histogram_name, help, MetricType::Histogram, std::move(metric));
+    };
     for (size_t i = 0; i < kHistograms.size(); ++i) {
-      ClientMetric metric = model->histograms[i]->Collect();
-      metric.label.push_back({"model_name", name});
-      families.Add(kHistograms[i].name, kHistograms[i].help, MetricType::Histogram,
-                   std::move(metric));
+      histogram(kHistograms[i].name, kHistograms[i].help, *model->histograms[i]);
     }
+    histogram("iteration_tokens_total",
+              "Tokens of a replica's step, prompts' and generated ones, averaged over steps that "
+              "were told of together.",
+              model->step_tokens);
   }
+}
+
+void Metrics::RenderTenants(const Controller& controller, Families& families) const {
+  auto loads = controller.ByTenant();
+  for (const auto& [of, tenant] : tenants_) loads.try_emplace(of);
+  for (const auto& [of, load] : loads) {
+    const auto served = tenants_.find(of);
+    const Tenant tenant = served == tenants_.end() ? Tenant() : served->second;
+    const Labels labels = LabelsOf(of);
+    families.Gauge("trireme_tenant_requests_running", "A tenant's choices that a replica has.",
+                   labels, static_cast<double>(load.running));
+    families.Gauge("trireme_tenant_requests_waiting", "A tenant's choices that wait for one.",
+                   labels, static_cast<double>(load.waiting));
+    families.Counter("trireme_tenant_prompt_tokens", "Tokens of a tenant's accepted prompts.",
+                     labels, tenant.prompt_tokens);
+    families.Counter("trireme_tenant_generation_tokens", "Tokens generated for a tenant.", labels,
+                     tenant.generation_tokens);
+  }
+}
+
+void Metrics::RenderServer(const Controller& controller, Families& families) const {
+  const auto gauge = [&](const char* name, const char* help, double value) {
+    families.Gauge(std::string(kOwn) + name, help, {}, value);
+  };
   const RequestCounters& counters = controller.counters();
-  families.Counter("replicas_lost", "Replicas that were lost.", {},
+  families.Counter("trireme_replicas_lost", "Replicas that were lost.", {},
                    static_cast<double>(counters.replicas_lost));
-  families.Counter("requests_replayed", "Hand-overs to another replica after a loss.", {},
+  families.Counter("trireme_requests_replayed", "Hand-overs to another replica after a loss.", {},
                    static_cast<double>(counters.replayed));
-  families.Counter("requests_refused", "Requests that ended before they were accepted.", {},
-                   static_cast<double>(counters.refused));
-  families.Gauge("replicas_ready", "Replicas that are linked.", {},
-                 static_cast<double>(controller.replicas().size()));
+  for (const auto& [reason, n] : refused_) {
+    families.Counter("trireme_requests_refused",
+                     "Requests that ended before they were accepted, by reason.",
+                     {{"reason", std::string(reason)}}, n);
+  }
+  for (const auto& [of, n] : http_) {
+    families.Counter("trireme_http_requests", "HTTP requests answered, by path and status.",
+                     {{"path", std::string(of.first)}, {"status", StrCat(of.second)}}, n);
+  }
+  gauge("requests_open", "Choices that are running or waiting.",
+        static_cast<double>(controller.n_open()));
+  gauge("requests_limit", "Of them, at most (--max-requests).",
+        static_cast<double>(controller.options().max_requests));
+  gauge("ledger_bytes", "Bytes of the requests in memory.",
+        static_cast<double>(controller.ledger_bytes()));
+  gauge("ledger_limit_bytes", "Of them, at most (--max-ledger-bytes).",
+        static_cast<double>(controller.options().max_ledger_bytes));
+  if (disk_full_.has_value()) {
+    gauge("ledger_disk_full", "1: the disk has no room for the ledger, and no request is accepted.",
+          *disk_full_);
+  }
+  for (const Watched& watched : watched_) gauge(watched.name, watched.help, watched.value());
+}
+
+std::string Metrics::Render(const Controller& controller) const {
+  Families families;
+  {
+    std::lock_guard lock(mutex_);
+    replicas_.Render(controller, prefix_, families);
+    RenderModels(controller, families);
+    RenderTenants(controller, families);
+    RenderServer(controller, families);
+  }
+  AddProcess(families);
   return families.Text();
 }
 

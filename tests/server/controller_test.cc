@@ -356,6 +356,9 @@ TEST(ControllerTest, MeasuresAreOfTheInjectedClock) {
   EXPECT_THAT(Observed(bench, Measure::kTimeToFirstToken), ElementsAre(1.5));
   EXPECT_THAT(Observed(bench, Measure::kInterTokenLatency), ElementsAre(0.25 / 3));
   EXPECT_THAT(Observed(bench, Measure::kDecodeTime), ElementsAre(0.25));
+  EXPECT_THAT(Observed(bench, Measure::kInferenceTime), ElementsAre(0.75));
+  EXPECT_THAT(Observed(bench, Measure::kMaxTokens), ElementsAre(4));
+  EXPECT_THAT(Observed(bench, Measure::kMostGenerationTokens), ElementsAre(4));
   EXPECT_THAT(Observed(bench, Measure::kEndToEnd), ElementsAre(1.75));
   EXPECT_THAT(Observed(bench, Measure::kPromptTokens), ElementsAre(3));
   EXPECT_THAT(Observed(bench, Measure::kNewTokens), ElementsAre(1, 3));
