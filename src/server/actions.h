@@ -46,6 +46,12 @@ struct TellClient {
   Event event;
 };
 
+// To whoever watches the request.
+struct TellProgress {
+  uint64_t key;
+  Progress progress;
+};
+
 // To the log, and to whoever started the replica.
 struct TellLost {
   uint64_t link;
@@ -95,8 +101,9 @@ struct WriteLog {
   std::string line;  // never a prompt or a text
 };
 
-using Action = std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown,
-                            CloseLink, TellClient, TellLost, Observe, AppendRecord, WriteLog>;
+using Action =
+    std::variant<SendRegistered, SendSubmit, SendCancel, SendHeartbeat, SendShutdown, CloseLink,
+                 TellClient, TellProgress, TellLost, Observe, AppendRecord, WriteLog>;
 using Actions = std::vector<Action>;
 
 }  // namespace trireme

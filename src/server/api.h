@@ -129,6 +129,20 @@ inline bool IsLast(const Event& event) {
   return finished != nullptr ? finished->last : std::holds_alternative<absl::Status>(event);
 }
 
+// What becomes of a choice before it ends; for those who watch requests, not for clients.
+struct Progress {
+  enum Kind { kHandedOver, kReplicaLost };
+  Kind kind = kHandedOver;
+  uint32_t choice = 0;
+  uint64_t link = 0;  // of the replica
+};
+
+// Whoever watches a request is told of all this.
+struct RequestWatch {
+  EventCallback on_event;  // and tells the client
+  std::function<void(const Progress&)> on_progress;
+};
+
 // "stop", "length", "deadline", …
 std::string_view FinishReasonName(FinishReason reason);
 

@@ -427,6 +427,11 @@ void Controller::Tell(const LedgerRequest& request, Event event, Actions& out) {
   if (request.client != 0) out.push_back(TellClient{request.client, std::move(event)});
 }
 
+void Controller::Note(const LedgerEntry& entry, Progress::Kind kind, uint64_t link, Actions& out) {
+  if (entry.request->client == 0) return;
+  out.push_back(TellProgress{entry.request->client, {kind, entry.sequence.choice, link}});
+}
+
 // ---- Time, and the end.
 
 void Controller::Tick(Time now, Actions& out) {

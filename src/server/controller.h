@@ -205,6 +205,7 @@ class Controller {
   void EndAsReplicaSays(Time now, LedgerEntry& entry, const SequenceDelta& delta, Actions& out);
 
   static void Tell(const LedgerRequest& request, Event event, Actions& out);
+  static void Note(const LedgerEntry& entry, Progress::Kind kind, uint64_t link, Actions& out);
 
   // The end of a choice, and with the last one of its request, which may be gone afterwards. Unless
   // `replica_ended` it is taken from its replica, if it is on one.

@@ -272,10 +272,14 @@ void ControllerLoop::Do(CloseLink& a) {
 void ControllerLoop::Do(TellClient& a) {
   auto it = clients_.find(a.key);
   if (it == clients_.end()) return;
-  if (!IsLast(a.event)) return it->second(std::move(a.event));
-  EventCallback on_event = std::move(it->second);
+  if (!IsLast(a.event)) return it->second.on_event(std::move(a.event));
+  EventCallback on_event = std::move(it->second.on_event);
   clients_.erase(it);
   on_event(std::move(a.event));
+}
+void ControllerLoop::Do(TellProgress& a) {
+  const auto it = clients_.find(a.key);
+  if (it != clients_.end() && it->second.on_progress) it->second.on_progress(a.progress);
 }
 void ControllerLoop::Do(WriteLog& a) {
   spdlog::log(a.warning ? spdlog::level::warn : spdlog::level::info, "{}", a.line);
@@ -287,12 +291,13 @@ uint64_t ControllerLoop::Generate(GenerateRequest request, EventCallback on_even
   const uint64_t key = ++last_key_;
   const Time arrived = Now();
   auto model = models_.Resolve(request.model);
+  RequestWatch client{.on_event = std::move(on_event)};
   if (options_.watch) {
-    on_event =
-        options_.watch(request, model.ok() ? (*model)->name : request.model, std::move(on_event));
+    client = options_.watch(request, model.ok() ? (*model)->name : request.model,
+                            std::move(client.on_event));
   }
-  Post([this, key, on_event = std::move(on_event)](Time, Actions&) mutable {
-    clients_.emplace(key, std::move(on_event));
+  Post([this, key, client = std::move(client)](Time, Actions&) mutable {
+    clients_.emplace(key, std::move(client));
   });
   if (!model.ok() || (!request.text.has_value() && request.chat == nullptr)) {
     Admit(key, arrived, std::move(request), std::move(model));

@@ -49,8 +49,9 @@ class ControllerLoop {
     size_t max_prompt_bytes = 16u << 20;  // of text; beyond: INVALID_ARGUMENT
     // Where the ledger is written, with what an earlier controller left; none: in memory alone.
     std::function<absl::StatusOr<std::unique_ptr<LedgerStore>>(const ModelRegistry&)> open_ledger;
-    // What a request's events go through on their way to the client; `model`: its name.
-    std::function<EventCallback(const GenerateRequest&, const std::string& model, EventCallback)>
+    // Who watches a request: its events go through there on their way to the client; `model`: its
+    // name.
+    std::function<RequestWatch(const GenerateRequest&, const std::string& model, EventCallback)>
         watch;
     // All of these are called on the loop's thread.
     std::function<void(const Observe&)> on_observe;
@@ -135,6 +136,7 @@ class ControllerLoop {
   void Do(SendShutdown& a);
   void Do(CloseLink& a);
   void Do(TellClient& a);
+  void Do(TellProgress& a);
   void Do(TellLost& a);
   void Do(Observe& a);
   void Do(AppendRecord&) {}  // done before the others
@@ -156,7 +158,7 @@ class ControllerLoop {
   Controller core_;
   std::shared_ptr<LedgerStore> store_;  // or null
   std::optional<bool> disk_full_;       // as told last
-  std::unordered_map<uint64_t, EventCallback> clients_;
+  std::unordered_map<uint64_t, RequestWatch> clients_;
   std::unordered_map<uint64_t, std::shared_ptr<ReplicaLink>> links_;
   std::unordered_multimap<uint64_t, std::function<void(absl::Status)>> draining_;  // by link
   std::map<std::string, size_t> ready_;                                            // as last told

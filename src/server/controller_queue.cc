@@ -94,6 +94,7 @@ void Controller::HandOver(Time now, LedgerEntry& entry, LinkedReplica& replica, 
     out.push_back(
         Observe{Measure::kQueueTime, entry.model(), Seconds(now - entry.request->arrived)});
   }
+  Note(entry, Progress::kHandedOver, replica.link, out);
   out.push_back(SendSubmit{replica.link, entry.sequence});
 }
 

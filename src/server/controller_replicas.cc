@@ -198,6 +198,7 @@ void Controller::Lose(Time now, LinkedReplica& replica, const std::string& reaso
   for (uint64_t id : ids) {
     LedgerEntry& entry = *ledger_.Find(id);
     router_.Release(entry, /*cancelled=*/false);
+    Note(entry, Progress::kReplicaLost, link, out);
     if (!entry.pause.has_value()) {
       entry.pause = link;
       Pause& pause = pauses_[link];

@@ -52,6 +52,8 @@ class InferenceService : public v1::Inference::CallbackService {
   grpc::ServerWriteReactor<v1::GenerateEvent>* Generate(
       CallbackServerContext* context, const v1::GenerateRequest* request) override {
     TraceContext trace = ContinueTrace(Metadata(*context, kTraceHeader));
+    const grpc::string_ref authority = context->ExperimentalGetAuthority();
+    trace.authority.assign(authority.data(), authority.size());
     context->AddInitialMetadata(kTraceHeader, trace.Header());
     return GenerateStream::Start(loop_, context, write_timeout_, Admit(*context), std::move(trace),
                                  *request);

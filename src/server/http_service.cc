@@ -141,8 +141,12 @@ void HttpService::StartCompletion(ParseCall* parse, const HttpRequest& request,
     loop_.CountRefusal(model.status());
     return SendError(*to, model.status(), "model");
   }
-  const auto header = request.headers.find(kTraceHeader);
-  TraceContext trace = ContinueTrace(header == request.headers.end() ? "" : header->second);
+  const auto header = [&](const char* name) {
+    const auto found = request.headers.find(name);
+    return found == request.headers.end() ? std::string() : found->second;
+  };
+  TraceContext trace = ContinueTrace(header(kTraceHeader));
+  trace.authority = header("host");
   AnswerCompletion(loop_, **model, *std::move(call), std::move(trace), to);
 }
 

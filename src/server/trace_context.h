@@ -13,6 +13,7 @@ struct TraceContext {
   std::string span_id;    // 16, of what this server does
   std::string parent_id;  // 16, of what the caller does; empty: it did not say
   bool sampled = true;    // somebody records it
+  std::string authority;  // HOST:PORT that the caller asked, as it says; empty: it did not
 
   // The header that tells others of it.
   std::string Header() const;

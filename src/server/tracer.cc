@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <utility>
 
 #include "base/log.h"
@@ -54,6 +55,21 @@ class Attributes {
   Json json_ = Json::array();
 };
 
+// "HOST:PORT", "[::1]:PORT" or "HOST".
+void AddServer(const std::string& authority, Attributes& attributes) {
+  if (authority.empty()) return;
+  const size_t colon = authority.rfind(':');
+  const bool has_port =
+      colon != std::string::npos && authority.find(']', colon) == std::string::npos;
+  int64_t port = 0;
+  std::string host = authority.substr(0, has_port ? colon : std::string::npos);
+  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  attributes.Add("server.address", host);
+  if (has_port && ParseNumber(authority.substr(colon + 1), &port)) {
+    attributes.Add("server.port", port);
+  }
+}
+
 // What one request has come to.
 class RequestSpans {
  public:
@@ -70,22 +86,78 @@ class RequestSpans {
         .Add("gen_ai.request.top_k", request.top_k)
         .Add("gen_ai.request.top_p", request.top_p)
         .Add("gen_ai.request.seed", request.seed)
-        .Add("gen_ai.request.choice.count", request.n);
+        .Add("gen_ai.request.choice.count", request.n)
+        .Add("gen_ai.request.frequency_penalty", request.frequency_penalty)
+        .Add("gen_ai.request.presence_penalty", request.presence_penalty);
+    AddServer(request.trace.authority, attributes_);
+    const auto n = static_cast<uint32_t>(std::clamp(request.n.value_or(1), 1, kMaxChoices));
+    for (uint32_t choice = 0; choice < n; ++choice) choices_[choice];
   }
 
   void Add(const Event& event) {
     if (const auto* accepted = std::get_if<Accepted>(&event)) {
-      attributes_.Add("gen_ai.response.id", accepted->id);
+      accepted_ = true;
+      attributes_.Add("gen_ai.response.id", accepted->id).Add("gen_ai.response.model", model_);
+    } else if (const auto* delta = std::get_if<Delta>(&event)) {
+      Choice& choice = choices_[delta->choice];
+      if (!choice.first_s.has_value() && !delta->ids.empty()) choice.first_s = Now();
+      choice.n_ids += static_cast<int64_t>(delta->ids.size());
     } else if (const auto* finished = std::get_if<Finished>(&event)) {
       AddChoice(*finished);
       if (finished->last) End(finished->timings.total_s, /*error=*/"");
     } else if (const auto* status = std::get_if<absl::Status>(&event)) {
-      const std::chrono::duration<double> taken = std::chrono::system_clock::now() - start_;
-      End(taken.count(), absl::StatusCodeToString(status->code()));
+      const double now = Now();
+      for (const auto& [choice, known] : choices_) {
+        if (accepted_) AddUnfinished(choice, known, now);
+        output_tokens_ += known.n_ids;
+      }
+      End(now, absl::StatusCodeToString(status->code()));
     }
   }
 
+  void Add(const Progress& progress) {
+    Choice& choice = choices_[progress.choice];
+    const bool lost = progress.kind == Progress::kReplicaLost;
+    const bool again = !lost && choice.handed_over_s.has_value();
+    if (again) ++n_replays_;
+    if (!lost && !again) choice.handed_over_s = Now();
+    if (!lost && !again) return;
+    events_.push_back({{"timeUnixNano", Nanoseconds(start_, Now())},
+                       {"name", lost ? "replica lost" : "replayed"},
+                       {"attributes", Attributes()
+                                          .Add("trireme.choice", int64_t{progress.choice})
+                                          .Add("trireme.link", static_cast<int64_t>(progress.link))
+                                          .json()}});
+  }
+
  private:
+  // What is known of one that has not finished, in seconds since the request's start.
+  struct Choice {
+    std::optional<double> handed_over_s;
+    std::optional<double> first_s;  // its first id
+    int64_t n_ids = 0;
+  };
+
+  double Now() const {
+    const std::chrono::duration<double> since = std::chrono::system_clock::now() - start_;
+    return since.count();
+  }
+
+  void AddUnfinished(uint32_t choice, const Choice& known, double end_s) {
+    const auto attributes = [&] { return Attributes().Add("trireme.choice", int64_t{choice}); };
+    // One whose stream is not the first was handed over, or began, who knows when.
+    if (known.handed_over_s.has_value() || !known.first_s.has_value()) {
+      AddPhase("queue", 0, known.handed_over_s.value_or(end_s), attributes());
+    }
+    if (known.handed_over_s.has_value()) {
+      AddPhase("prefill", *known.handed_over_s, known.first_s.value_or(end_s), attributes());
+    }
+    if (known.first_s.has_value()) {
+      AddPhase("decode", *known.first_s, end_s,
+               attributes().Add("gen_ai.usage.output_tokens", known.n_ids));
+    }
+  }
+
   void AddChoice(const Finished& finished) {
     const Timings& t = finished.timings;
     const Usage& usage = finished.usage;
@@ -93,7 +165,13 @@ class RequestSpans {
     input_tokens_ = usage.prompt_tokens;
     output_tokens_ += usage.completion_tokens;
     const int64_t choice = finished.choice;
+    const bool handed_over = choices_[finished.choice].handed_over_s.has_value();
+    choices_.erase(finished.choice);
     AddPhase("queue", 0, t.queue_s, Attributes().Add("trireme.choice", choice));
+    if (finished.reason == FinishReason::kDeadline && usage.completion_tokens == 0 &&
+        !handed_over) {
+      return;  // it never left the queue
+    }
     const double first = usage.completion_tokens > 0 ? t.ttft_s : t.total_s;
     AddPhase("prefill", t.queue_s, first,
              Attributes()
@@ -117,9 +195,13 @@ class RequestSpans {
                      total_s);
     if (!finish_reasons_.empty()) {
       attributes_.Add("gen_ai.response.finish_reasons", finish_reasons_)
-          .Add("gen_ai.usage.input_tokens", input_tokens_)
-          .Add("gen_ai.usage.output_tokens", output_tokens_);
+          .Add("gen_ai.usage.input_tokens", input_tokens_);
     }
+    if (accepted_) {
+      attributes_.Add("gen_ai.usage.output_tokens", output_tokens_)
+          .Add("trireme.replays", n_replays_);
+    }
+    if (!events_.empty()) span["events"] = std::move(events_);
     if (!error.empty()) {
       attributes_.Add("error.type", error);
       span["status"] = {{"code", kStatusError}};
@@ -144,20 +226,25 @@ class RequestSpans {
   const std::string operation_, model_;
   const WallTime start_ = std::chrono::system_clock::now();
   Attributes attributes_;
+  Json events_ = Json::array();
+  std::map<uint32_t, Choice> choices_;  // those that have not finished
+  bool accepted_ = false;
   std::vector<std::string> finish_reasons_;
-  int64_t input_tokens_ = 0, output_tokens_ = 0;
+  int64_t input_tokens_ = 0, output_tokens_ = 0, n_replays_ = 0;
 };
 
 }  // namespace
 
-EventCallback WatchRequest(SpanExporter& exporter, const GenerateRequest& request,
-                           const std::string& model, EventCallback on_event) {
-  if (!request.trace.sampled || request.trace.trace_id.empty()) return on_event;
-  return [spans = std::make_shared<RequestSpans>(exporter, request, model),
-          on_event = std::move(on_event)](Event&& event) {
-    spans->Add(event);
-    on_event(std::move(event));
-  };
+RequestWatch WatchRequest(SpanExporter& exporter, const GenerateRequest& request,
+                          const std::string& model, EventCallback on_event) {
+  if (!request.trace.sampled || request.trace.trace_id.empty()) return {std::move(on_event), {}};
+  const auto spans = std::make_shared<RequestSpans>(exporter, request, model);
+  return {.on_event =
+              [spans, on_event = std::move(on_event)](Event&& event) {
+                spans->Add(event);
+                on_event(std::move(event));
+              },
+          .on_progress = [spans](const Progress& progress) { spans->Add(progress); }};
 }
 
 // ---- To the collector.

@@ -58,9 +58,10 @@ class SpanExporter {
   std::thread thread_;
 };
 
-// `on_event`, and when it has been told the last event, the request's spans to `exporter`: the
-// whole, and of each choice the time in the queue, of prefill and of decode. `model`: its name.
-EventCallback WatchRequest(SpanExporter& exporter, const GenerateRequest& request,
-                           const std::string& model, EventCallback on_event);
+// Tells `on_event`, and when it has told the last event, `exporter` the request's spans: the whole,
+// with the losses of its replicas as events, and of each choice the time in the queue, of prefill
+// and of decode, as far as it came. `model`: its name.
+RequestWatch WatchRequest(SpanExporter& exporter, const GenerateRequest& request,
+                          const std::string& model, EventCallback on_event);
 
 }  // namespace trireme

@@ -3,11 +3,14 @@
 The log as JSON."""
 import http.server
 import json
+import os
 import queue
+import signal
+import tempfile
 import threading
 import urllib.request
 
-from harness import PATIENCE_S, Server, check, check_equal, model, run
+from harness import PATIENCE_S, Lines, Server, check, check_equal, endless, model
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 spans = queue.Queue()
@@ -32,8 +35,6 @@ class Collector(http.server.BaseHTTPRequestHandler):
 
 collector = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector)
 threading.Thread(target=collector.serve_forever, daemon=True).start()
-server = Server("--model", model("austen"), "--tp", "2", "--http-addr", "127.0.0.1:0",
-                "--log-format", "json", "--otlp-endpoint", f"http://127.0.0.1:{collector.server_port}")
 
 
 def post(stream, trace=True):
@@ -60,6 +61,31 @@ def attributes(span):
     return {a["key"]: next(iter(a["value"].values())) for a in span["attributes"]}
 
 
+# One that is cancelled has the phases that it came to, and the loss of its replica as an event.
+folder = tempfile.TemporaryDirectory()
+longer = Server("--model", endless(model("austen"), folder.name), "--served-model-name", "austen",
+                "--otlp-endpoint", f"http://127.0.0.1:{collector.server_port}")
+client = Lines(longer.client("--prompt", "It was", "--ignore-eos", "--temperature", "0"))
+longer.await_stats(lambda s: s["requests"]["completion_tokens"] > 5, "a request under way")
+rank, = longer.ranks().values()
+os.kill(rank, signal.SIGKILL)
+longer.await_stats(lambda s: s["requests"]["replayed"] == 1, "the request on the next replica")
+client.process.send_signal(signal.SIGINT)
+client.wait(code=130)
+found = next_spans()
+check_equal(set(found), {"queue", "prefill", "decode", "request"}, "spans of a cancelled request")
+request = found["request"]
+ends = attributes(request)
+check_equal((ends["error.type"], ends["trireme.replays"]), ("CANCELLED", "1"), "the end")
+check(int(ends["gen_ai.usage.output_tokens"]) > 5, "tokens until then")
+check_equal([e["name"] for e in request["events"]], ["replica lost", "replayed"], "events")
+times = [request["startTimeUnixNano"], *(e["timeUnixNano"] for e in request["events"]), request["endTimeUnixNano"]]
+check_equal(times, sorted(times, key=int), "events within the request")
+longer.stop()
+folder.cleanup()
+
+server = Server("--model", model("austen"), "--tp", "2", "--http-addr", "127.0.0.1:0",
+                "--log-format", "json", "--otlp-endpoint", f"http://127.0.0.1:{collector.server_port}")
 for stream in (False, True):
     version, trace, span, flags = post(stream).split("-")
     check_equal((version, trace, flags), ("00", TRACE, "01"), "traceparent of the answer")
@@ -68,8 +94,12 @@ for stream in (False, True):
     request = found["request"]
     check_equal((request["spanId"], request["parentSpanId"]), (span, CALLER), "place in the trace")
     usage = attributes(request)
-    check_equal((usage["gen_ai.request.model"], usage["gen_ai.usage.output_tokens"]),
-                ("austen", "5"), "attributes")
+    host, _, port = server.http_address.rpartition(":")
+    for key, value in {"gen_ai.request.model": "austen", "gen_ai.response.model": "austen",
+                       "gen_ai.usage.output_tokens": "5", "server.address": host, "server.port": port,
+                       "trireme.replays": "0"}.items():
+        check_equal(usage[key], value, key)
+    check("events" not in request, f"nothing happened: {request}")
     phases = [found[name] for name in ("queue", "prefill", "decode")]
     check_equal({s["parentSpanId"] for s in phases}, {span}, "parent of the phases")
     times = [int(s[f"{end}TimeUnixNano"]) for s in phases for end in ("start", "end")]

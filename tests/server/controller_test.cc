@@ -340,6 +340,25 @@ std::vector<double> Observed(const CoreBench& bench, Measure what) {
   return values;
 }
 
+TEST(ControllerTest, WhoWatchesIsToldOfHandOversAndLosses) {
+  CoreBench bench;
+  const uint64_t first = bench.Up();
+  const uint64_t key = bench.Generate(Request("abc", 4));
+  bench.Step(first);
+  bench.Down(first);
+  const uint64_t second = bench.Up();
+  std::vector<std::pair<Progress::Kind, uint64_t>> told;
+  for (const auto& [client, progress] : bench.progress) {
+    EXPECT_EQ(client, key);
+    told.emplace_back(progress.kind, progress.link);
+  }
+  const std::vector<std::pair<Progress::Kind, uint64_t>> expected = {
+      {Progress::kHandedOver, first},
+      {Progress::kReplicaLost, first},
+      {Progress::kHandedOver, second}};
+  EXPECT_EQ(told, expected);
+}
+
 TEST(ControllerTest, MeasuresAreOfTheInjectedClock) {
   CoreBench bench;
   bench.Down(bench.Up());

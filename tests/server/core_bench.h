@@ -192,7 +192,8 @@ class CoreBench {
   std::vector<std::pair<uint64_t, uint64_t>> submits, cancels;  // (link, sequence id)
   std::map<uint64_t, CloseLink> closed;                         // by link
   std::vector<Observe> observed;
-  std::map<uint64_t, int32_t> silent;  // numbers, by link
+  std::vector<std::pair<uint64_t, Progress>> progress;  // by key
+  std::map<uint64_t, int32_t> silent;                   // numbers, by link
   std::vector<TellLost> lost;
   std::set<uint64_t> sent_home;  // links
   std::vector<std::string> log;
@@ -235,6 +236,7 @@ class CoreBench {
     replicas.erase(a.link);
   }
   void Do(TellClient& a) { clients[a.key].Tell(std::move(a.event)); }
+  void Do(TellProgress& a) { progress.emplace_back(a.key, a.progress); }
   void Do(Observe& a) { observed.push_back(std::move(a)); }
   void Do(TellLost& a) {
     log.push_back(a.line);

@@ -97,9 +97,22 @@ std::vector<Json> SpansOf(const GenerateRequest& request, std::vector<Event> eve
   auto exporter = collector.Exporter();
   size_t n_told = 0;
   const auto watched = WatchRequest(*exporter, request, "m", [&](Event&&) { ++n_told; });
-  for (Event& event : events) watched(std::move(event));
+  for (Event& event : events) watched.on_event(std::move(event));
   EXPECT_EQ(n_told, events.size());
   return collector.WaitSpans(n);
+}
+
+// Of one that comes to what `happens` tells, by name; `n` of them.
+std::multimap<std::string, Json> SpansOf(const GenerateRequest& request, size_t n,
+                                         const std::function<void(const RequestWatch&)>& happens) {
+  FakeCollector collector;
+  auto exporter = collector.Exporter();
+  happens(WatchRequest(*exporter, request, "m", [](Event&&) {}));
+  exporter.reset();  // has sent them all
+  std::multimap<std::string, Json> by_name;
+  for (const Json& span : collector.WaitSpans(n)) by_name.emplace(span["name"], span);
+  EXPECT_EQ(by_name.size(), n);
+  return by_name;
 }
 
 GenerateRequest Traced() {
@@ -107,6 +120,8 @@ GenerateRequest Traced() {
   request.trace = ContinueTrace("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
   request.max_tokens = 9;
   request.temperature = 0.5;
+  request.frequency_penalty = 0.5f;
+  request.trace.authority = "[::1]:80";
   request.text = "secret";
   return request;
 }
@@ -146,7 +161,13 @@ TEST(TracerTest, ARequestHasASpanAndItsPhases) {
   EXPECT_EQ(attributes["gen_ai.request.model"], "m");
   EXPECT_EQ(attributes["gen_ai.request.max_tokens"], "9");
   EXPECT_EQ(attributes["gen_ai.request.temperature"], 0.5);
+  EXPECT_EQ(attributes["gen_ai.request.frequency_penalty"], 0.5);
+  EXPECT_FALSE(attributes.contains("gen_ai.request.presence_penalty"));
   EXPECT_EQ(attributes["gen_ai.response.id"], "r1");
+  EXPECT_EQ(attributes["gen_ai.response.model"], "m");
+  EXPECT_EQ(attributes["server.address"], "::1");
+  EXPECT_EQ(attributes["server.port"], "80");
+  EXPECT_EQ(attributes["trireme.replays"], "0");
   EXPECT_EQ(attributes["gen_ai.usage.input_tokens"], "7");
   EXPECT_EQ(attributes["gen_ai.usage.output_tokens"], "9");
   EXPECT_EQ(attributes["gen_ai.response.finish_reasons"]["values"][0]["stringValue"], "length");
@@ -162,12 +183,82 @@ TEST(TracerTest, ARequestThatFailsSaysAsWhat) {
   EXPECT_THAT(spans[0].dump(), testing::Not(HasSubstr("secret")));
 }
 
+TEST(TracerTest, WhatWaitedToItsEndHasWaited) {
+  const auto spans = SpansOf(Traced(), 2, [](const RequestWatch& watch) {
+    watch.on_event(Accepted{.id = "r1"});
+    watch.on_event(Waiting{.reason = "secret"});
+    watch.on_event(absl::CancelledError("secret"));
+  });
+  const Json &queue = spans.find("queue")->second, &whole = spans.find("text_completion m")->second;
+  EXPECT_EQ(queue["parentSpanId"], whole["spanId"]);
+  EXPECT_EQ(queue["startTimeUnixNano"], whole["startTimeUnixNano"]);
+  EXPECT_EQ(queue["endTimeUnixNano"], whole["endTimeUnixNano"]);
+  EXPECT_EQ(Attributes(whole)["error.type"], "CANCELLED");
+}
+
+TEST(TracerTest, ADeadlineInTheQueueIsTheEndOfThat) {
+  const auto spans = SpansOf(Traced(), 2, [](const RequestWatch& watch) {
+    watch.on_event(Accepted{});
+    watch.on_event(
+        Finished{.reason = FinishReason::kDeadline, .timings = {.queue_s = 2, .total_s = 2}});
+  });
+  EXPECT_EQ(spans.count("queue"), 1u);
+}
+
+TEST(TracerTest, ARequestThatFailsHasThePhasesThatItCameTo) {
+  GenerateRequest request = Traced();
+  request.n = 3;  // one that ends, one that has begun, one that has not
+  const auto spans = SpansOf(request, 9, [](const RequestWatch& watch) {
+    watch.on_event(Accepted{});
+    for (uint32_t choice : {0u, 1u, 2u}) {
+      watch.on_progress({.kind = Progress::kHandedOver, .choice = choice, .link = 7});
+    }
+    watch.on_event(Delta{.choice = 0, .ids = {1}});
+    watch.on_event(Delta{.choice = 1, .ids = {1, 2}});
+    watch.on_event(Finished{
+        .choice = 0, .usage = {.prompt_tokens = 3, .completion_tokens = 1}, .last = false});
+    watch.on_event(absl::InternalError("secret"));
+  });
+  EXPECT_EQ(spans.count("queue"), 3u);
+  EXPECT_EQ(spans.count("prefill"), 3u);
+  EXPECT_EQ(spans.count("decode"), 2u);
+  const Json& whole = spans.find("text_completion m")->second;
+  EXPECT_EQ(Attributes(whole)["gen_ai.usage.output_tokens"], "3");
+  for (const auto& [name, span] : spans) {
+    EXPECT_GE(Nanoseconds(span, "endTimeUnixNano"), Nanoseconds(span, "startTimeUnixNano"));
+    if (name == "decode" && Attributes(span)["trireme.choice"] == "1") {
+      EXPECT_EQ(Attributes(span)["gen_ai.usage.output_tokens"], "2");
+    }
+  }
+}
+
+TEST(TracerTest, ALossIsAnEvent) {
+  const auto spans = SpansOf(Traced(), 4, [](const RequestWatch& watch) {
+    watch.on_event(Accepted{});
+    watch.on_progress({.kind = Progress::kHandedOver, .choice = 0, .link = 7});
+    watch.on_progress({.kind = Progress::kReplicaLost, .choice = 0, .link = 7});
+    watch.on_progress({.kind = Progress::kHandedOver, .choice = 0, .link = 8});
+    watch.on_event(Finished{.usage = {.completion_tokens = 1}});
+  });
+  const Json& whole = spans.find("text_completion m")->second;
+  ASSERT_EQ(whole["events"].size(), 2u);
+  const Json &lost = whole["events"][0], &replayed = whole["events"][1];
+  EXPECT_EQ(lost["name"], "replica lost");
+  EXPECT_EQ(Attributes(lost)["trireme.link"], "7");
+  EXPECT_EQ(replayed["name"], "replayed");
+  EXPECT_EQ(Attributes(replayed)["trireme.link"], "8");
+  EXPECT_GE(Nanoseconds(replayed, "timeUnixNano"), Nanoseconds(whole, "startTimeUnixNano"));
+  EXPECT_EQ(Attributes(whole)["trireme.replays"], "1");
+}
+
 TEST(TracerTest, WhatTheCallerDoesNotRecordIsNotToldOf) {
   FakeCollector collector;
   auto exporter = collector.Exporter();
   GenerateRequest request = Traced();
   request.trace.sampled = false;
-  WatchRequest(*exporter, request, "m", [](Event&&) {})(Finished());
+  const RequestWatch watch = WatchRequest(*exporter, request, "m", [](Event&&) {});
+  watch.on_event(Finished());
+  EXPECT_FALSE(watch.on_progress);
   exporter->Add(Named("another"));
   EXPECT_EQ(collector.WaitSpans(1).size(), 1u);
 }
