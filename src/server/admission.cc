@@ -194,6 +194,15 @@ absl::StatusOr<SequenceRequest> MakeSequence(const GenerateRequest& request,
   RETURN_IF_ERROR(WithField(CheckBias(sequence.logit_bias, model.vocab_size), "logit_bias"));
   RETURN_IF_ERROR(CheckLogprobs(sequence.logprobs, "logprobs"));
   RETURN_IF_ERROR(CheckLogprobs(sequence.prompt_logprobs, "prompt_logprobs"));
+  if (request.prompt_logprobs.has_value()) {
+    const int64_t scores = int64_t{n} * static_cast<int64_t>(request.ids.size()) *
+                           (int64_t{1} + *request.prompt_logprobs);
+    if (scores > kMaxPromptScores) {
+      return Refuse("prompt_logprobs", "n ", n, ", a prompt of ", request.ids.size(),
+                    " tokens and prompt_logprobs ", *request.prompt_logprobs, " make ", scores,
+                    " logprobs of prompts; at most ", kMaxPromptScores, " are possible");
+    }
+  }
   RETURN_IF_ERROR(CheckRange(sequence.min_tokens >= 0 && sequence.min_tokens <= max_tokens,
                              sequence.min_tokens, "min_tokens",
                              StrCat("in [0, ", max_tokens, "], up to max_tokens")));

@@ -14,6 +14,7 @@ inline constexpr size_t kMaxStopBytes = 1024;  // of all stop strings together
 inline constexpr size_t kMaxStopIds = 128;
 inline constexpr size_t kMaxCacheSaltBytes = 256;
 inline constexpr size_t kMaxBiases = 1024;
+inline constexpr int64_t kMaxPromptScores = 1 << 20;  // logprobs of prompts in one answer
 
 // At most kMaxRequestIdBytes of printable ASCII without spaces.
 bool IsRequestId(std::string_view id);

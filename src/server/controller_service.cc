@@ -410,7 +410,9 @@ void ControllerService::Stop(bool stop_replicas) {
   if (impl_->server == nullptr) return;
   impl_->loop.Shutdown(stop_replicas);
   impl_->listener->Stop();
-  impl_->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+  constexpr std::chrono::seconds kLastWords{2};
+  if (impl_->http != nullptr) impl_->http->Finish(kLastWords);
+  impl_->server->Shutdown(std::chrono::system_clock::now() + kLastWords);
   if (impl_->http != nullptr) impl_->http->Stop();
   if (impl_->admin != nullptr) impl_->admin->Stop();
   impl_->loop.Stop();

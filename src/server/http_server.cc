@@ -5,11 +5,14 @@
 #include <atomic>
 #include <cctype>
 #include <cerrno>
+#include <condition_variable>
+#include <mutex>
 #include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "boost/asio/ip/tcp.hpp"
@@ -51,6 +54,24 @@ HttpRequest HeadOf(const http::request<http::string_body>& message) {
 class HttpConnection;
 
 struct HttpServer::Impl {
+  // An answer is under way.
+  class Answering {
+   public:
+    explicit Answering(Impl& server) : server_(server) {
+      std::lock_guard lock(server_.mutex);
+      ++server_.n_answering;
+    }
+    ~Answering() {
+      std::lock_guard lock(server_.mutex);
+      if (--server_.n_answering == 0) server_.answered.notify_all();
+    }
+    Answering(const Answering&) = delete;
+    Answering& operator=(const Answering&) = delete;
+
+   private:
+    Impl& server_;
+  };
+
   Impl(Options o, Handler h)
       : options(std::move(o)),
         handler(std::move(h)),
@@ -68,6 +89,9 @@ struct HttpServer::Impl {
   const Handler handler;
   const std::shared_ptr<ByteBudget> bodies;
   std::atomic<size_t> n_connections = 0;
+  std::mutex mutex;
+  std::condition_variable answered;
+  size_t n_answering ABSL_GUARDED_BY(mutex) = 0;
   asio::io_context context;
   tcp::acceptor acceptor;
   asio::executor_work_guard<asio::io_context::executor_type> guard;
@@ -250,6 +274,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     request.share = std::move(share_);
     parser_.reset();
     answering_ = true;
+    counted_.emplace(server_);
     ReadAhead();
     server_.handler(std::move(request), MakeReply());
   }
@@ -300,11 +325,28 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
     message->body() = std::move(answer.body);
     message->prepare_payload();
     if (head_only_) message->body().clear();
+    WriteOn(std::make_shared<Written>(std::move(message)));
+  }
+
+  // A message and how much of it is written.
+  struct Written {
+    explicit Written(std::shared_ptr<http::response<http::string_body>> m)
+        : message(std::move(m)), serializer(*message) {}
+    std::shared_ptr<http::response<http::string_body>> message;
+    http::response_serializer<http::string_body> serializer;
+  };
+
+  // As much as the client takes at once: a long answer has its time for each piece.
+  void WriteOn(std::shared_ptr<Written> written) {
     stream_.tcp().expires_after(server_.options.write_timeout);
-    http::async_write(stream_, *message,
-                      [self = shared_from_this(), message](error_code error, size_t) {
-                        error ? self->Lose(error) : self->EndAnswer();
-                      });
+    auto& serializer = written->serializer;
+    http::async_write_some(stream_, serializer,
+                           [self = shared_from_this(), written = std::move(written)](
+                               error_code error, size_t) mutable {
+                             if (error) return self->Lose(error);
+                             written->serializer.is_done() ? self->EndAnswer()
+                                                           : self->WriteOn(std::move(written));
+                           });
   }
 
   void DoStream(HttpAnswer answer, std::function<HttpReply::Chunk()> next) {
@@ -362,6 +404,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   void EndAnswer() {
     answering_ = false;
+    counted_.reset();
     on_gone_ = nullptr;
     next_ = nullptr;
     if (keep_alive_) return AwaitRequest();
@@ -388,6 +431,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   }
 
   void Close() {
+    counted_.reset();
+    on_gone_ = nullptr;
     timer_.cancel();
     error_code ignored;
     stream_.tcp().socket().shutdown(tcp::socket::shutdown_send, ignored);
@@ -408,6 +453,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void Gone() {
     if (gone_) return;
     gone_ = true;
+    counted_.reset();
     next_ = nullptr;
     stream_.tcp().close();
     if (auto tell = std::exchange(on_gone_, nullptr)) tell();
@@ -434,7 +480,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool keep_alive_ = false;
   bool head_only_ = false;
   bool answering_ = false;
-  bool reading_ = false;  // ahead
+  std::optional<HttpServer::Impl::Answering> counted_;  // while it does
+  bool reading_ = false;                                // ahead
   bool gone_ = false;
   bool unread_ = false;    // is what comes still, when the connection ends
   uint64_t exchange_ = 0;  // its number, by which a reply that comes late is known
@@ -463,7 +510,7 @@ class HttpConnection::Reply : public HttpReply {
   void OnGone(std::function<void()> gone) override {
     Post([gone = std::move(gone)](HttpConnection& c) mutable {
       if (c.gone_) return gone();
-      c.on_gone_ = std::move(gone);
+      if (c.answering_) c.on_gone_ = std::move(gone);
     });
   }
 
@@ -569,6 +616,11 @@ absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(Options options, H
     impl->threads.emplace_back([context = &impl->context] { context->run(); });
   }
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+void HttpServer::Finish(std::chrono::milliseconds most) {
+  std::unique_lock lock(impl_->mutex);
+  impl_->answered.wait_for(lock, most, [this] { return impl_->n_answering == 0; });
 }
 
 void HttpServer::Stop() {

@@ -92,6 +92,9 @@ class HttpServer {
 
   size_t n_connections() const;  // that are open
 
+  // Returns once no answer is under way, or after `most`.
+  void Finish(std::chrono::milliseconds most);
+
   // Closes every connection; the handler is not called any more.
   void Stop();
 

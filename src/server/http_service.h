@@ -28,6 +28,9 @@ class HttpService {
 
   const std::string& address() const { return server_->address(); }
 
+  // Returns once no answer is under way, or after `most`.
+  void Finish(std::chrono::milliseconds most) { server_->Finish(most); }
+
   // Closes every connection.
   void Stop() { server_->Stop(); }
 

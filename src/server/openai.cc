@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "runtime/request.h"
+#include "server/admission.h"
 #include "server/chat.h"
 #include "server/json_body.h"
 #include "server/keys.h"
@@ -73,6 +74,23 @@ void ReadDisconnect(JsonBody& body, GenerateRequest& request) {
   }
 }
 
+// What is kept for each prompt and each choice is bounded before there is one.
+void CheckSize(JsonBody& body, const GenerateRequest& request) {
+  if (const int32_t n = request.n.value_or(1); n < 1 || n > kMaxChoices) {
+    body.Fail("n", StrCat("is ", n, "; it must be in [1, ", kMaxChoices, "]"));
+  }
+  const auto check = [&](const char* field, size_t n, size_t most) {
+    if (n > most) body.Fail(field, StrCat("has ", n, "; at most ", most, " are possible"));
+  };
+  size_t stop_bytes = 0;
+  for (const std::string& stop : request.stop) stop_bytes += stop.size();
+  check("stop", request.stop.size(), kMaxStops);
+  check("stop", stop_bytes, kMaxStopBytes);
+  check("stop_token_ids", request.stop_token_ids.size(), kMaxStopIds);
+  check("logit_bias", request.logit_bias.size(), kMaxBiases);
+  check("cache_salt", request.cache_salt.size(), kMaxCacheSaltBytes);
+}
+
 // What completions and chats have in common.
 GenerateRequest Sampling(JsonBody& body) {
   GenerateRequest request;
@@ -100,6 +118,7 @@ GenerateRequest Sampling(JsonBody& body) {
   request.timeout_s = body.Number("timeout_s");
   ReadDisconnect(body, request);
   request.add_special_tokens = body.Bool("add_special_tokens");
+  CheckSize(body, request);
   return request;
 }
 

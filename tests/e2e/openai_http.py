@@ -155,6 +155,12 @@ for body, wanted, words in [
     check_equal(status, wanted, f"status of {body}")
     check(words in answer["error"]["message"], answer)
 
+# One prompt that is refused refuses its request: the others are not run on for nobody.
+for prompts in (["It was"] * 8, ["It was " * 60] * 200):
+    status, answer = call("POST", "/v1/completions", {"prompt": ["", *prompts], "max_tokens": 200})
+    check_equal((status, answer["error"]["param"]), (400, "prompt"), f"{len(prompts)} more: {answer}")
+    server.await_stats(lambda s: s["requests"]["running"] == s["requests"]["waiting"] == 0, "their end")
+
 # An error names the field and has a code.
 MESSAGES = {"messages": chat["messages"]}
 COMPLETIONS, CHATS = ("POST", "/v1/completions"), ("POST", "/v1/chat/completions")

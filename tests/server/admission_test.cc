@@ -229,6 +229,13 @@ TEST(AdmissionTest, RefusalsCarryTheField) {
   EXPECT_EQ(FaultWith([](auto& r) { r.logit_bias = {{1, 101}}; }), "logit_bias");
   EXPECT_EQ(FaultWith([](auto& r) { r.logprobs = 21; }), "logprobs");
   EXPECT_EQ(FaultWith([](auto& r) { r.prompt_logprobs = 21; }), "prompt_logprobs");
+  EXPECT_EQ(FaultWith([](auto& r) {
+              r.ids.assign(500, 1);  // times 128 choices, times 21
+              r.n = 128;
+              r.prompt_logprobs = 20;
+              r.max_tokens = 1;
+            }),
+            "prompt_logprobs");
   EXPECT_EQ(FaultWith([](auto& r) { r.stop = {""}; }), "stop");
   EXPECT_EQ(FaultWith([](auto& r) { r.stop_token_ids = {99}; }), "stop_token_ids");
   EXPECT_EQ(FaultWith([](auto& r) { r.request_id = "two words"; }), "request_id");

@@ -92,6 +92,12 @@ class Client {
     }
   }
   std::string ReadAll() { return ReadUntil(""); }
+  size_t ReadSome(size_t most) {
+    std::string more(most, '\0');
+    const ssize_t n = ssl_ != nullptr ? SSL_read(ssl_, more.data(), static_cast<int>(most))
+                                      : recv(fd_, more.data(), most, 0);
+    return n > 0 ? static_cast<size_t>(n) : 0;
+  }
 
  private:
   void Handshake(const test::Certificate* shown) {
@@ -463,6 +469,53 @@ TEST_P(HttpServerTest, AClientThatReadsNothingIsGivenUp) {
   Client client(*server, tls());
   client.Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
   gone.get_future().wait();
+}
+
+TEST_P(HttpServerTest, WhoReadsSlowlyHasTimeForEachPieceOfALongAnswer) {
+  const std::string much(16 << 20, 'x');
+  auto server = StartServer([&](HttpRequest, auto reply) { reply->Send({.body = much}); },
+                            {.write_timeout = std::chrono::milliseconds(2000)});
+  Client client(*server, tls());
+  client.Write("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  const auto start = std::chrono::steady_clock::now();
+  size_t n_read = 0;
+  while (std::chrono::steady_clock::now() - start < std::chrono::milliseconds(2500)) {
+    n_read += client.ReadSome(16 << 10);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_GT(n_read + client.ReadAll().size(), much.size());
+}
+
+TEST_P(HttpServerTest, NothingIsKeptOfAnAnswerThatHasEnded) {
+  std::promise<std::shared_ptr<HttpReply>> answered;
+  auto server = StartServer([&](HttpRequest, std::shared_ptr<HttpReply> reply) {
+    reply->Send({.body = "short"});
+    answered.set_value(std::move(reply));
+  });
+  Client client(*server, tls());
+  client.Write("GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+  client.ReadAll();
+  auto reply = answered.get_future().get();
+  auto kept = std::make_shared<int>();
+  reply->OnGone([kept, reply] {});
+  reply.reset();
+  server->Stop();
+  EXPECT_EQ(kept.use_count(), 1);
+}
+
+TEST_P(HttpServerTest, FinishAwaitsAnswersUnderWay) {
+  std::promise<std::shared_ptr<HttpReply>> asked;
+  auto server = StartServer(
+      [&](HttpRequest, std::shared_ptr<HttpReply> reply) { asked.set_value(std::move(reply)); });
+  Client client(*server, tls());
+  client.Write("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+  auto reply = asked.get_future().get();
+  server->Finish(std::chrono::milliseconds(1));  // not yet
+  auto finished = std::async(std::launch::async, [&] { server->Finish(std::chrono::hours(1)); });
+  reply->Send({.body = "the end"});
+  reply.reset();
+  finished.get();
+  EXPECT_THAT(client.ReadUntil("the end"), EndsWith("the end"));
 }
 
 TEST_P(HttpServerTest, AnAddressThatIsTakenIsNamed) {

@@ -88,6 +88,27 @@ TEST(OpenAiTest, APromptIsATextOrIdsOrAnArrayOfEither) {
   EXPECT_EQ(Refusal("{}"), "prompt | prompt: is missing");
 }
 
+TEST(OpenAiTest, WhatIsKeptForEachPromptIsBoundedBeforeThereIsOne) {
+  const auto refusal = [](const std::string& field, const std::string& value) {
+    return Refusal(R"({"prompt": ["a", "b"], ")" + field + "\": " + value + "}");
+  };
+  const auto array = [](int n, const std::string& of) {
+    std::string text;
+    for (int i = 0; i < n; ++i) text += (i > 0 ? "," : "") + of;
+    return "[" + text + "]";
+  };
+  for (const char* bad : {"2147483647", "129", "0", "-1"}) {
+    EXPECT_EQ(refusal("n", bad), StrCat("n | n: is ", bad, "; it must be in [1, 128]"));
+  }
+  EXPECT_EQ(refusal("stop", array(17, "\"s\"")), "stop | stop: has 17; at most 16 are possible");
+  EXPECT_THAT(refusal("stop", "\"" + std::string(1025, 's') + "\""), HasSubstr("has 1025"));
+  EXPECT_THAT(refusal("stop_token_ids", array(129, "1")), HasSubstr("has 129; at most 128"));
+  EXPECT_THAT(refusal("cache_salt", "\"" + std::string(257, 's') + "\""), HasSubstr("has 257"));
+  std::string biases;
+  for (int i = 0; i < 1025; ++i) biases += StrCat(i > 0 ? "," : "", "\"", i, "\": 1");
+  EXPECT_THAT(refusal("logit_bias", "{" + biases + "}"), HasSubstr("has 1025; at most 1024"));
+}
+
 TEST(OpenAiTest, WrongTypesAndUnsupportedFieldsAreRefused) {
   const auto refusal = [](const std::string& field) {
     return Refusal(R"({"prompt": "secret", )" + field + "}");
