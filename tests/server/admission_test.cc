@@ -208,6 +208,18 @@ std::string FaultWith(F&& change) {
   return FieldOf(status) + (reason.empty() ? "" : ": " + reason);
 }
 
+TEST(AdmissionTest, PromptLogprobsOfAllChoicesAreBounded) {
+  GenerateRequest request = Valid();
+  request.ids.assign(390, 1);  // times 128 choices, times 21: just below the bound
+  request.n = 128;
+  request.prompt_logprobs = 20;
+  request.max_tokens = 1;
+  EXPECT_TRUE(MakeSequence(request, *TinyModel(), 1000, 7).ok());
+  request.ids.assign(391, 1);
+  const auto refused = MakeSequence(request, *TinyModel(), 1000, 7).status();
+  EXPECT_THAT(Message(refused), HasSubstr("make 1051008 logprobs of prompts; at most 1048576"));
+}
+
 TEST(AdmissionTest, RefusalsCarryTheField) {
   EXPECT_EQ(FaultWith([](auto&) {}), "");
   EXPECT_EQ(FaultWith([](auto& r) { r.ids.clear(); }), "prompt");
@@ -229,13 +241,6 @@ TEST(AdmissionTest, RefusalsCarryTheField) {
   EXPECT_EQ(FaultWith([](auto& r) { r.logit_bias = {{1, 101}}; }), "logit_bias");
   EXPECT_EQ(FaultWith([](auto& r) { r.logprobs = 21; }), "logprobs");
   EXPECT_EQ(FaultWith([](auto& r) { r.prompt_logprobs = 21; }), "prompt_logprobs");
-  EXPECT_EQ(FaultWith([](auto& r) {
-              r.ids.assign(500, 1);  // times 128 choices, times 21
-              r.n = 128;
-              r.prompt_logprobs = 20;
-              r.max_tokens = 1;
-            }),
-            "prompt_logprobs");
   EXPECT_EQ(FaultWith([](auto& r) { r.stop = {""}; }), "stop");
   EXPECT_EQ(FaultWith([](auto& r) { r.stop_token_ids = {99}; }), "stop_token_ids");
   EXPECT_EQ(FaultWith([](auto& r) { r.request_id = "two words"; }), "request_id");
