@@ -86,7 +86,7 @@ void FrontDoor::AddFlags(CLI::App& app) {
       ->transform(Seconds(/*or_none=*/true))
       ->type_name("TIME");
   app.add_option("--metrics-compat", metrics_compat_,
-                 "vllm: /metrics has vLLM's prefix, vllm:, instead of trireme_")
+                 "vllm: in /metrics what vLLM has, too, has its prefix, vllm:, instead of trireme_")
       ->check(OneOf({"trireme", "vllm"}))
       ->type_name("NAME");
   app.add_option("--otlp-endpoint", otlp_endpoint_,

@@ -38,15 +38,17 @@ constexpr size_t kMaxLargeBytes = 256 << 20;  // of such that wait
 constexpr Duration kBetweenCompactions = std::chrono::seconds(1);  // of a ledger that is full
 constexpr int kNice = 10;  // a ninth of the processor where others want it, too
 
+size_t TextBytes(const nlohmann::ordered_json& json) {
+  if (json.is_string()) return json.get_ref<const std::string&>().size();
+  size_t n_bytes = json.size();
+  if (!json.is_structured()) return n_bytes;
+  for (const auto& value : json) n_bytes += TextBytes(value);
+  return n_bytes;
+}
+
 size_t PromptBytes(const GenerateRequest& request) {
   if (request.chat == nullptr) return request.text->size();
-  size_t n_bytes = 0;
-  for (const auto& message : request.chat->messages) {
-    const auto content = message.find("content");
-    if (content == message.end() || !content->is_string()) continue;
-    n_bytes += content->get_ref<const std::string&>().size();
-  }
-  return n_bytes;
+  return TextBytes(request.chat->messages) + TextBytes(request.chat->variables);
 }
 
 // Of a request's text or chat.

@@ -28,7 +28,7 @@ LIBRARIES = {
     r"(?!.*\.grpc\.).*\.pb\.h|google/protobuf/.*": r"src/server/.*",
     r"cuda.*|nccl\.h|cublas.*": r"src/kernels/cuda/.*|src/comm/nccl_.*",
     r"hwy/.*|.*intrin\.h": r"src/kernels/.*|src/bench/machine_probe\.cc",
-    r"boost/.*": r"src/server/((http_post|http_server|ledger_file|tls_engine)\.cc|(http_stream|tls_engine)\.h)|src/bench/http_target\.cc",
+    r"boost/.*": r"src/server/((grpc_listener|http_post|http_server|ledger_file|tls_engine)\.cc|(http_stream|tls_engine)\.h)|src/bench/http_target\.cc",
     r"openssl/.*": r"src/server/((keys|tls|tls_engine)\.cc|tls_engine\.h)",
     r"prometheus/.*": r"src/server/(metrics\.cc|metric_families\.(h|cc))",
     r"CLI/.*": r"launcher/.*",
