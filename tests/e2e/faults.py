@@ -66,8 +66,10 @@ for rank in range(4):
 disturb("SIGSEGV to rank 3", lambda: os.kill(pid_of(3), signal.SIGSEGV), "SIGSEGV (plan ")
 disturb("SIGKILL to mpirun", lambda: os.kill(parent(pid_of(0)), signal.SIGKILL), "was killed by")
 for rank in range(4):
+    # Or the one of the next stage, which waits for it, is missed first.
     disturb(f"SIGSTOP to rank {rank}", lambda: os.kill(pid_of(rank), signal.SIGSTOP),
-            f"rank {rank} did not come (waited 1500 ms)", "nothing heard for 2 s")
+            f"rank {rank} did not come (waited 1500 ms)", "nothing heard for 2 s",
+            f"rank {rank + 2} did not come (waited 1500 ms)")
 
 # A hang while nothing is asked for is found, too.
 lost = server.stats()["requests"]["replicas_lost"]

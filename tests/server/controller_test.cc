@@ -941,12 +941,15 @@ TEST(ControllerTest, AReplicaIsEndedByTheOneThatItSaysIsAlone) {
   const auto request = Request("a", 60);
   uint64_t link = bench.Up();
   const uint64_t suspect = bench.Generate(request);
-  const auto lose = [&](bool told) {
+  const auto say = [&](bool told) {
     StepReport report;
     const uint64_t id = bench.handed_over.back().id;
     const int32_t n = static_cast<int32_t>(bench.handed_over.back().emitted_ids.size());
     if (told) report.deltas.push_back({.id = id, .offset = n, .alone = true});
     bench.Report(link, report);
+  };
+  const auto lose = [&](bool told) {
+    say(told);
     bench.Down(link);
     link = bench.Up();
   };
@@ -956,6 +959,8 @@ TEST(ControllerTest, AReplicaIsEndedByTheOneThatItSaysIsAlone) {
   EXPECT_EQ(bench.handed_over.back().alone_ids, 1 + 16) << "well past the loss";
   lose(true);
   lose(false);
+  say(true);
+  link = bench.Up(Info(), bench.core.replicas().at(link).instance);  // it lives: it dials again
   EXPECT_FALSE(bench.clients[suspect].ended());
   lose(true);
   ASSERT_TRUE(bench.clients[suspect].error.has_value());
