@@ -177,7 +177,7 @@ std::optional<std::string> FailureNotes::failure() const { return said_ ? said_ 
 Failure ReadFailure(const std::string& phrase) {
   static const std::regex kRank(R"(rank (\d{1,9}) on ([^ :]+):? (.*))");
   static const std::regex kPlan(
-      R"((.*) \(plan (\d{1,18}): sequences (\d{1,18}), tokens (\d{1,18})\))");
+      R"((.*) \((?:after )?plan (\d{1,18}): sequences (\d{1,18}), tokens (\d{1,18})\))");
   Failure failure{.cause = phrase};
   std::smatch match;
   if (std::regex_match(phrase, match, kRank)) {

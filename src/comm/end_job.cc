@@ -36,6 +36,7 @@ Identity& ThisProcess() {
 
 struct {
   std::atomic<int64_t> plan_id = -1, n_sequences = 0, n_tokens = 0;
+  std::atomic<bool> done = false;
 } work_in_hand;
 
 // A line on the stack: a signal's handler may not allocate.
@@ -68,8 +69,8 @@ void PrintLine(int rank, const std::string& host, std::string_view what) {
   Line line;
   line << "rank " << int64_t{rank} << " on " << host << ": " << what;
   if (const int64_t plan = work_in_hand.plan_id; plan >= 0) {
-    line << " (plan " << plan << ": sequences " << work_in_hand.n_sequences << ", tokens "
-         << work_in_hand.n_tokens << ")";
+    line << (work_in_hand.done ? " (after plan " : " (plan ") << plan << ": sequences "
+         << work_in_hand.n_sequences << ", tokens " << work_in_hand.n_tokens << ")";
   }
   line.Print();
 }
@@ -137,7 +138,10 @@ void NoteWork(const WorkInHand& work) {
   work_in_hand.plan_id = work.plan_id;
   work_in_hand.n_sequences = work.n_sequences;
   work_in_hand.n_tokens = work.n_tokens;
+  work_in_hand.done = false;
 }
+
+void NoteWorkDone() { work_in_hand.done = true; }
 
 void TellOfCrashes() {
   ThisProcess();

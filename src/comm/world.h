@@ -93,6 +93,7 @@ struct WorkInHand {
   int64_t n_tokens = 0;
 };
 void NoteWork(const WorkInHand& work);
+void NoteWorkDone();  // the line says "after plan …" from now on
 
 // From now on a signal such as SIGSEGV is told in such a line before it does what it does, and an
 // exception that nobody catches, such as std::bad_alloc, ends the job with one.

@@ -40,7 +40,7 @@ void StartNoted(Engine& engine, const StepPlan& plan) {
 
 std::optional<StepResult> FinishNoted(Engine& engine) {
   std::optional<StepResult> result = engine.Finish();
-  if (engine.n_started() == 0) NoteWork({});
+  if (engine.n_started() == 0) NoteWorkDone();
   return result;
 }
 

@@ -63,7 +63,7 @@ def disturb(what, do, *said):
 for rank in range(4):
     disturb(f"SIGKILL to rank {rank}", lambda: os.kill(pid_of(rank), signal.SIGKILL),
             f"rank {rank} on ")
-disturb("SIGSEGV to rank 3", lambda: os.kill(pid_of(3), signal.SIGSEGV), "SIGSEGV (plan ")
+disturb("SIGSEGV to rank 3", lambda: os.kill(pid_of(3), signal.SIGSEGV), "SIGSEGV (plan ", "SIGSEGV (after plan ")
 disturb("SIGKILL to mpirun", lambda: os.kill(parent(pid_of(0)), signal.SIGKILL), "was killed by")
 for rank in range(4):
     # Or the one of the next stage, which waits for it, is missed first.

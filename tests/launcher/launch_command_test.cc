@@ -121,6 +121,9 @@ TEST(ReadFailure, FindsRankHostCauseAndPlan) {
   EXPECT_EQ(crash.plan, 40);
   EXPECT_EQ(crash.n_sequences, 3);
   EXPECT_EQ(crash.n_tokens, 17);
+  const Failure idle = ReadFailure("rank 1 on a: SIGSEGV (after plan 7: sequences 1, tokens 2)");
+  EXPECT_EQ(idle.cause, "SIGSEGV");
+  EXPECT_EQ(idle.plan, 7);
   const Failure killed = ReadFailure("rank 0 on a was killed by signal 9 (Killed)");
   EXPECT_EQ(killed.rank, 0);
   EXPECT_EQ(killed.host, "a");
